@@ -8,24 +8,43 @@ finds out when Redis can be used again: a full or read-only server accepts conne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from math import inf
 from typing import Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
 from limits.aio.storage import RedisStorage
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
 WAIT_S: Final = 0.1
 """Maximum time that a request waits for Redis."""
 TIMEOUT_S: Final = 1.0
-"""A call that takes longer has failed."""
-RETRY_INTERVAL_S: Final = 1.0
+"""A call that takes this much longer than its caller waits has failed."""
+UP_TIMEOUT_S: Final = 5.0
+"""Maximum duration of the callbacks of `on_up` together."""
+PROBE_INTERVAL_S: Final = 1.0
 """Time between two probes, whether Redis is up or down."""
-_ITERATIONS: Final = 3
-"""Iterations of the event loop in which a response that has arrived reaches its caller."""
+INSTANCE_TIMEOUT_S: Final = 10
+"""An instance that has not probed for this long has ended."""
+MAX_CONNECTIONS: Final = 8
+"""Calls at once; others wait. With more, calls are no faster: it is the event loop that is busy."""
+REFUSED_LOG_INTERVAL_S: Final = 60.0
+"""Seconds between two log lines about commands that Redis has refused."""
+_STEP_S: Final = 0.01
+
+# Sets the time of an instance, on the server's clock, and counts those that have not ended.
+_REGISTER: Final = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return redis.call('ZCARD', KEYS[1])
+"""
 
 T = TypeVar("T")
 
@@ -47,24 +66,31 @@ class SharedStateConnection:
         """
         self.instance: Final = instance
         self.prefix: Final = prefix
+        # No timeouts of redis-py, which include the time that the event loop is busy. The information about
+        # the driver would be read from its files for each connection.
+        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "driver_info": None}
         self.storage: Final = RedisStorage(
-            f"async+{url}",
-            implementation="redispy",
-            key_prefix=prefix,
-            socket_connect_timeout=TIMEOUT_S,
-            socket_timeout=TIMEOUT_S,
-            retry_on_timeout=False,
+            f"async+{url}", implementation="redispy", key_prefix=prefix, **options
         )
         """For `limits.aio.strategies`."""
         self.is_up = False
         """Whether the last probe and all calls since then have succeeded."""
+        self.instances = 1
+        """Number of instances that use this Redis, when it was last up."""
+        self._password = str(parse_url(url).get("password", ""))
         self._on_error = on_error
-        self._slow_calls: set[asyncio.Task[Any]] = set()
         self._on_up: list[Callable[[], Awaitable[None]]] = []
+        self._is_down_logged = False
+        self._refused_logged_at = -inf
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._slow_calls: set[asyncio.Task[Any]] = set()
+        self._left_calls: set[asyncio.Task[None]] = set()
+        """Calls whose caller does not wait any more."""
+        self._register = self.client.register_script(_REGISTER)
 
     @property
     def client(self) -> Redis:
-        """The client of redis-py; use it only in `call`."""
+        """The client of redis-py; use it only in `call` and in callbacks of `on_up`."""
         client: Redis = self.storage.bridge.get_connection()  # type: ignore[attr-defined]
         return client
 
@@ -92,73 +118,143 @@ class SharedStateConnection:
     ) -> T:
         """Return the result of `operation`. Raises SharedStateUnavailable if there is none within `wait_s`.
 
-        `on_late` is called with the result of an operation that succeeds after that.
+        `on_late` is called with the result of an operation that succeeds after that, or after its caller was
+        cancelled. Time in which the event loop is busy does not count, up to TIMEOUT_S.
         """
         if not self.is_up or self._slow_calls:
             raise SharedStateUnavailable
-        task = asyncio.ensure_future(self._run(operation))
-        await asyncio.wait({task}, timeout=wait_s)
-        for _ in range(_ITERATIONS):
-            if not task.done():  # a busy event loop can run the timer before it reads the response
-                await asyncio.sleep(0)
-        if task.done():
-            return task.result()
+        task = asyncio.ensure_future(self._run_in_turn(operation))
+        try:
+            if await _wait(task, wait_s):
+                return task.result()
+        except asyncio.CancelledError:
+            self._leave(task, on_late)
+            raise
         self._slow_calls.add(task)
-        task.add_done_callback(lambda done: self._end_slow_call(done, on_late))
+        self._leave(task, on_late)
         raise SharedStateUnavailable
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
         """Probe Redis until the application ends: a cleanup_ctx."""
-        with suppress(SharedStateUnavailable):
-            await self._probe()
+        await self._probe()
         task = asyncio.create_task(self._probe_regularly(), name="jobsvc-shared-state")
         yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        with suppress(RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(TIMEOUT_S):
-                await self.client.aclose()
+        await _cancel(task, *self._left_calls)
+        self.is_up = False
+        await self._limited(self._unregister, TIMEOUT_S)
 
-    async def _run(self, operation: Callable[[], Awaitable[T]]) -> T:
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
+    async def _run_in_turn(self, operation: Callable[[], Awaitable[T]]) -> T:
+        async with self._free:
+            try:
                 return await operation()
-        except (RedisError, OSError, TimeoutError) as exc:
-            self._fail(exc)
-            raise SharedStateUnavailable from exc
+            except ResponseError as exc:  # it may concern a single key: the next probe shows whether it does
+                self._on_error()
+                self._log_refused(exc)
+                raise SharedStateUnavailable from exc
+            except Exception as exc:  # redis-py raises more than RedisError when a connection ends
+                self._fail(exc)
+                raise SharedStateUnavailable from exc
 
-    def _fail(self, exc: Exception) -> None:
+    def _fail(self, exc: BaseException) -> None:
         self._on_error()
-        if self.is_up:
-            self.is_up = False
-            log.error("shared-state-down", reason=_reason(exc), effect="each instance counts for itself")
+        self.is_up = False
+        if not self._is_down_logged:
+            self._is_down_logged = True
+            log.error("shared-state-down", reason=self._reason(exc), effect="each instance counts for itself")
 
-    def _end_slow_call(self, task: asyncio.Task[T], on_late: Callable[[T], object] | None) -> None:
-        self._slow_calls.discard(task)
+    def _log_refused(self, exc: ResponseError) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_logged_at >= REFUSED_LOG_INTERVAL_S:
+            self._refused_logged_at = now
+            log.error("shared-state-refused", reason=self._reason(exc))
+
+    def _reason(self, exc: BaseException) -> str:
+        text = str(exc) or type(exc).__name__
+        return text.replace(self._password, "***") if self._password else text
+
+    def _leave(self, task: asyncio.Task[T], on_late: Callable[[T], object] | None) -> None:
+        """Let a call end without its caller."""
+        left = asyncio.create_task(self._end_left_call(task, on_late))
+        self._left_calls.add(left)
+        left.add_done_callback(self._left_calls.discard)
+
+    async def _end_left_call(self, task: asyncio.Task[T], on_late: Callable[[T], object] | None) -> None:
+        try:
+            if not await _wait(task, TIMEOUT_S):
+                self._fail(TimeoutError(f"no response within {TIMEOUT_S:g} s"))
+        finally:
+            await _cancel(task)
+            self._slow_calls.discard(task)
         if not task.cancelled() and task.exception() is None and on_late is not None:
             on_late(task.result())
 
     async def _probe_regularly(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_INTERVAL_S)
-            with suppress(SharedStateUnavailable):
-                await self._probe()
+            await asyncio.sleep(PROBE_INTERVAL_S)
+            await self._probe()
 
     async def _probe(self) -> None:
-        """Write a key; if Redis was down, call the callbacks of `on_up`. Raises SharedStateUnavailable."""
+        """Find out whether Redis can be used; if it was down, call the callbacks of `on_up`."""
+        if self.is_up:
+            await self._limited(self._write, WAIT_S)
+            return
+        # The first call connects, which takes several round trips; the second one is as fast as later ones.
+        connects = await self._limited(self._connect, TIMEOUT_S) and await self._limited(self._write, WAIT_S)
+        if connects and await self._limited(self._call_on_up, UP_TIMEOUT_S):
+            self._slow_calls.clear()  # they are of the outage
+            self.is_up, self._is_down_logged = True, False
+            log.info("shared-state-up", instance=self.instance, instances=self.instances)
 
-        async def write() -> None:
-            await self.client.set(self.key("instances", self.instance), b"", ex=30)
-            if not self.is_up:
-                for callback in self._on_up:
-                    await callback()
+    async def _limited(self, operation: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> bool:
+        """Run an operation for at most `seconds`; return whether it succeeded."""
+        task = asyncio.ensure_future(operation())
+        timeout = TimeoutError(f"no response within {seconds:g} s")
+        try:
+            failure = task.exception() if await _wait(task, seconds) else timeout
+        finally:
+            await _cancel(task)
+        if failure is not None:
+            self._fail(failure)
+        return failure is None
 
-        await self._run(write)
-        if not self.is_up:
-            self.is_up = True
-            log.info("shared-state-up", instance=self.instance)
+    async def _connect(self) -> None:
+        # Connections that were idle during an outage can be dead without being closed.
+        await self.client.connection_pool.disconnect(inuse_connections=False)
+        await self._write()
+
+    async def _write(self) -> None:
+        count = await self._register([self.key("instances")], (self.instance, INSTANCE_TIMEOUT_S))
+        self.instances = max(int(count), 1)
+
+    async def _call_on_up(self) -> None:
+        for callback in self._on_up:
+            await callback()
+
+    async def _unregister(self) -> None:
+        try:
+            await self.client.zrem(self.key("instances"), self.instance)
+        finally:
+            await self.client.aclose()
 
 
-def _reason(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__
+async def _wait(task: asyncio.Task[Any], seconds: float) -> bool:
+    """Wait at most `seconds` for a task; return whether it is done.
+
+    Time in which the event loop is busy does not count, up to TIMEOUT_S: a response that has arrived takes
+    several iterations of the loop to its caller, and each can take long.
+    """
+    loop = asyncio.get_running_loop()
+    step, remaining, ends_at = max(_STEP_S, seconds / 10), seconds, loop.time() + seconds + TIMEOUT_S
+    while not task.done() and remaining > 0 and loop.time() < ends_at:
+        expected = loop.time() + step
+        await asyncio.wait({task}, timeout=step)
+        if loop.time() - expected < _STEP_S:
+            remaining -= step
+    return task.done()
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -25,15 +25,17 @@ class RedisServer:
     folder: Path
     port: int
     options: tuple[str, ...] = ()
+    tls: bool = False
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"{'rediss' if self.tls else 'redis'}://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        ports = ["--port", "0", "--tls-port"] if self.tls else ["--port"]
+        command = ["redis-server", *ports, str(self.port), "--bind", "127.0.0.1", "--save", ""]
         with (self.folder / "redis.log").open("ab") as output:
             self._process = process = subprocess.Popen(
                 [*command, "--appendonly", "no", "--dir", str(self.folder), *self.options],
@@ -63,11 +65,11 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """Run a Redis server during a block; `options` are those of redis-server."""
+def redis_server(folder: Path, *options: str, tls: bool = False) -> Iterator[RedisServer]:
+    """Run a Redis server during a block; `options` are those of redis-server, with `tls` its certificate."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        server = RedisServer(folder, probe.getsockname()[1], options)
+        server = RedisServer(folder, probe.getsockname()[1], options, tls)
     server.start()
     try:
         yield server
