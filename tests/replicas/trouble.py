@@ -1,0 +1,80 @@
+"""What happens to replicas and to Redis during a run."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from itertools import cycle
+from typing import Final
+
+from redis.asyncio import Redis
+
+from tests.programs.redis_server import RedisServer
+from tests.replicas.group import ReplicaGroup
+from tests.replicas.report import Report
+
+AWAY_S: Final = 2.0
+"""Seconds for which Redis is away, or hangs."""
+_EXPECTED: Final = frozenset({"shared-state-down"})
+"""Events of level error that a run causes on purpose."""
+
+
+async def kill_replicas(group: ReplicaGroup, interval: float, stop: asyncio.Event, report: Report) -> None:
+    """Kill and start one replica after the other until `stop`; at the end all are ready."""
+    for replica in cycle(group.replicas):
+        if await _stopped(stop, interval):
+            return
+        await asyncio.to_thread(replica.kill)
+        report.count("replicas killed")
+        replica.start()
+        await replica.wait_until_ready()
+
+
+async def trouble_redis(group: ReplicaGroup, interval: float, stop: asyncio.Event, report: Report) -> None:
+    """Restart Redis every `interval` seconds, and have it hang or lose its data in between."""
+    assert group.redis is not None
+    between = cycle((_hang, _flush))
+    while not await _stopped(stop, interval / 2):
+        await _restart(group.redis, report)
+        if await _stopped(stop, interval / 2 - AWAY_S):
+            return
+        await next(between)(group.redis, report)
+
+
+async def _restart(redis: RedisServer, report: Report) -> None:
+    report.count("Redis restarted")
+    redis.kill()
+    await asyncio.sleep(AWAY_S)
+    await asyncio.to_thread(redis.start)
+
+
+async def _hang(redis: RedisServer, report: Report) -> None:
+    report.count("Redis hung")
+    redis.pause()
+    try:
+        await asyncio.sleep(AWAY_S)
+    finally:
+        redis.resume()
+
+
+async def _flush(redis: RedisServer, report: Report) -> None:
+    report.count("Redis lost its data")
+    async with Redis.from_url(redis.url) as client:
+        await client.flushall()
+
+
+async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait; return whether it is time to stop."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(max(seconds, 0.1)):
+            await stop.wait()
+    return stop.is_set()
+
+
+def check_logs(group: ReplicaGroup, report: Report) -> None:
+    """Record each log line of an error that the run does not cause on purpose."""
+    for replica in group.replicas:
+        for line in replica.log_lines():
+            report.count(f"log lines: {line['event']}")
+            if line["level"] in {"error", "critical"} and line["event"] not in _EXPECTED:
+                report.fault(f"log line {line['event']}", line)
