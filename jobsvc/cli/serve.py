@@ -46,16 +46,23 @@ def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
 
 
 def _report(settings: Settings) -> None:
-    """Check the files in the state directory and print a summary of the configuration."""
+    """Check the tokens and the link key, and print a summary of the configuration."""
+    folder, shared = settings.secrets_folder, settings.secrets_dir is not None
     try:
-        tokens = token_file.load(settings.state_dir / TOKENS_FILE)
-        link_key.check(settings.state_dir / LINK_KEY_FILE)
+        tokens = token_file.load(folder / TOKENS_FILE, shared=shared)
+        if shared:
+            link_key.load_shared(folder / LINK_KEY_FILE)
+        else:
+            link_key.check(folder / LINK_KEY_FILE)
     except (token_file.BadTokenFile, link_key.BadLinkKey) as exc:
         raise file_error(str(exc), exc.__cause__) from exc
     now = time.time()
     click.echo("The configuration is valid.")
     click.echo(f"jobs root: {settings.jobs_root}")
-    click.echo(
-        f"state directory: {settings.state_dir}, {sum(each.alive(now) for each in tokens)} valid tokens"
-    )
+    counted = f"{sum(each.alive(now) for each in tokens)} valid tokens"
+    if shared:
+        click.echo(f"state directory: {settings.state_dir}")
+        click.echo(f"secrets directory: {folder}, {counted}")
+    else:
+        click.echo(f"state directory: {folder}, {counted}")
     click.echo(f"address: {settings.host}, port {settings.port}")

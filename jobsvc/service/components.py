@@ -103,9 +103,11 @@ def build_components(settings: Settings) -> Components:
         disk, root, digest_file, metrics, is_busy=lambda: slots.taken > 0, on_crc32=crc32_table.put
     )
     index = _index(settings, disk, root, digests, metrics)
+    secrets_shared = settings.secrets_dir is not None
     authenticator = TokenAuthenticator(
-        settings.state_dir / TOKENS_FILE,
+        settings.secrets_folder / TOKENS_FILE,
         disk,
+        shared=secrets_shared,
         on_bad_file=_bad_token_file(metrics),
         on_bad_labels=_bad_token_labels(metrics),
     )
@@ -140,7 +142,9 @@ def build_components(settings: Settings) -> Components:
             authenticator, settings.state_dir / TOKEN_USE_FILE, disk, on_error=metrics.token_use_errors.inc
         ),
         client_addresses=ClientAddresses(settings.trusted_proxies),
-        links=SignedLinks(settings.state_dir / LINK_KEY_FILE, disk, authenticator),
+        links=SignedLinks(
+            settings.secrets_folder / LINK_KEY_FILE, disk, authenticator, shared=secrets_shared
+        ),
         download_log=DownloadLog(settings.state_dir, metrics.download_log_errors.inc),
         files=JobFileAccess(
             disk=disk, root=root, catalogue=index.catalogue, updater=index.updater, freshness=index.freshness

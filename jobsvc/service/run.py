@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, 
 from jobsvc.service.gc_tuning import disable_automatic_full_collections, freeze_existing_objects
 from jobsvc.service.lifespan import SHUTDOWN_TIMEOUT_S
 from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
+from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url
 from jobsvc.storage.files.os_errors import describe, is_temporary
 from jobsvc.storage.state.link_key import BadLinkKey
 from jobsvc.storage.state.token_file import BadTokenFile
@@ -59,6 +61,7 @@ async def serve(
     responses do not differ. Raises StartupError.
     """
     stop = stop or _stop_on_signals()
+    settings = await asyncio.to_thread(_with_password, settings)
     app = build_app(settings, on_indexed)
     runner = ServiceRunner(app, fast_path=fast_path, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     loop = asyncio.get_running_loop()
@@ -85,6 +88,15 @@ async def serve(
     finally:
         await runner.cleanup()
         loop.set_exception_handler(None)
+
+
+def _with_password(settings: Settings) -> Settings:
+    """Add the password of Redis from the secrets directory. Raises StartupError."""
+    try:
+        url = complete_url(settings.shared_state, settings.secrets_dir) if settings.shared_state else ""
+    except BadPasswordFile as exc:
+        raise StartupError(str(exc), may_pass=is_temporary(exc.__cause__)) from exc
+    return replace(settings, shared_state=url)
 
 
 async def _start(runner: web.BaseRunner, settings: Settings) -> None:

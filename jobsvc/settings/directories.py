@@ -1,6 +1,7 @@
 """Locate the state directory, and check the configured directories.
 
-The state directory must not be in a directory whose files are served, and must not contain the jobs root.
+The state directory and the secrets directory must not be in a directory whose files are served, and must not
+contain the jobs root.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ def check_readable(folder: Path) -> None:
         raise ValueError(f"is not a readable directory: {describe(exc)}") from exc
 
 
-def check_disjoint(state_dir: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
-    """Raise ValueError if the state directory is in the jobs root or an output root, or contains the former.
+def check_disjoint(private: Path, jobs_root: Path, output_roots: tuple[Path, ...]) -> None:
+    """Raise ValueError if the directory is in the jobs root or an output root, or contains the former.
 
     Symbolic links and bind mounts are followed.
     """
     mounts = Mounts.now()
-    if any(mounts.names_through(jobs_root, state_dir)):
+    if any(mounts.names_through(jobs_root, private)):
         raise ValueError(f"is inside the jobs root {str(jobs_root)!r}")
-    if any(mounts.names_through(state_dir, jobs_root)):
+    if any(mounts.names_through(private, jobs_root)):
         raise ValueError(f"contains the jobs root {str(jobs_root)!r}")
     for folder in output_roots:
-        if any(mounts.names_through(folder, state_dir)):
+        if any(mounts.names_through(folder, private)):
             raise ValueError(
                 f"is inside the output root {str(folder)!r}, from which its tokens could be served"
             )

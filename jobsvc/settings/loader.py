@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ NO_JOBS_ROOT: Final = (
 )
 
 _DEFAULT: Final = "the default"
+_NAME: Final = re.compile(r"[A-Za-z0-9.-]{1,253}", re.ASCII)
 
 
 class SettingsError(ValueError):
@@ -96,6 +98,8 @@ def _check_places(settings: Settings, origins: Mapping[str, str], writable: Call
     for folder in outputs:
         check("output-root", "output_roots", folder, directories.check_readable)
     _check_tied_roots(settings.output_roots, origins.get("output_roots", _DEFAULT))
+    if settings.secrets_dir is not None:
+        check("secrets-dir", "secrets_dir", settings.secrets_dir, directories.check_disjoint, root, outputs)
     check("state-dir", "state_dir", state, directories.check_disjoint, root, outputs)
     check("state-dir", "state_dir", state, writable)
 
@@ -130,8 +134,13 @@ def _parse(option: Option, given: ConfiguredValue) -> Any:  # noqa: ANN401 - the
         try:
             parsed.append(option.spec.parse(text))
         except ValueError as exc:
-            raise _error(option.name, text, exc, given.origin) from exc
+            raise _error(option.name, _shown(option, text), exc, given.origin) from exc
     return option.spec.joined(parsed) if option.repeatable else parsed[-1]
+
+
+def _shown(option: Option, value: object) -> object:
+    """Return the value to name in a message; None if it is more than a name, and can contain a password."""
+    return None if option.spec.is_secret and not _NAME.fullmatch(str(value)) else value
 
 
 def _config(given: ConfiguredValue) -> dict[str, ConfiguredValue]:
@@ -160,7 +169,7 @@ def _from_config(file: Path, content: Mapping[str, Any]) -> dict[str, Configured
         if option is None:
             raise _error(key, None, f"is not an option of jobsvc{_suggestion(key, known)}", origin)
         if option.field in resolved:
-            raise _error(option.name, value, "is given twice", origin)
+            raise _error(option.name, _shown(option, value), "is given twice", origin)
         resolved[option.field] = ConfiguredValue(_texts(option, value, file, origin), origin)
     return resolved
 
@@ -182,7 +191,7 @@ def _texts(option: Option, value: object, file: Path, origin: str) -> str | tupl
 def _one(option: Option, value: object, file: Path, origin: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         kind = "a string, a number or a list" if option.repeatable else "a string or a number"
-        raise _error(option.name, value, f"is not {kind}", origin)
+        raise _error(option.name, _shown(option, value), f"is not {kind}", origin)
     text = str(value)
     parse = option.spec.parse
     if parse is parsers.output_root and text and isinstance(parsers.output_root(text), OutputRoot):

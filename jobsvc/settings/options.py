@@ -52,6 +52,8 @@ class _Spec:
     """For a repeatable option: combines the values into the setting."""
     shown: str | None = None
     """The default in help texts, if it differs from the value's own text."""
+    is_secret: bool = False
+    """Whether a value can contain a password, which must not be in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ class Settings:
             parsers.redis_url,
             "URL",
             "Redis in which all instances count together: redis://HOST:PORT/DB, or rediss:// with TLS.",
+            is_secret=True,
         ),
     ] = ""
     shared_state_prefix: Annotated[
@@ -241,6 +244,11 @@ class Settings:
     config: Annotated[
         Path | None, _Spec(parsers.path, "FILE.toml", "TOML file that has these options as keys.", shown="")
     ] = None
+
+    @property
+    def secrets_folder(self) -> Path:
+        """The directory of tokens and link key: `secrets_dir` if there is one, else `state_dir`."""
+        return self.secrets_dir or self.state_dir
 
     @property
     def instance_name(self) -> str:

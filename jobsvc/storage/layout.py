@@ -20,6 +20,7 @@ TOKENS_FILE: Final = "tokens.json"
 TOKEN_LABELS_FILE: Final = "token-labels.json"  # noqa: S105 - a file name
 TOKEN_USE_FILE: Final = "token-use.json"  # noqa: S105 - likewise
 LINK_KEY_FILE: Final = "link.key"
+SHARED_STATE_PASSWORD_FILE: Final = "shared-state-password"  # noqa: S105 - likewise
 DIGESTS_FILE: Final = "digests.jsonl"
 
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from jobsvc.cli.token import token
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
-from jobsvc.storage.state import token_file
+from jobsvc.storage.state import private_file
 from jobsvc.storage.state.token_file import digest_of, load
 from tests.programs.external_programs import without_coverage
 
@@ -267,7 +267,7 @@ def test_error_of_the_state_directory_is_explained(
     def refuse(*_: object) -> None:
         raise OSError(fault, os.strerror(fault))
 
-    monkeypatch.setattr(token_file, "write_atomically", refuse)
+    monkeypatch.setattr(private_file, "write_atomically", refuse)
     result = run("create", "--owner", "alice", "--state-dir", state)
     assert (result.exit_code, result.stdout) == (code, "")
     assert f"{state}: {errno.errorcode[fault]} ({os.strerror(fault)})" in result.stderr

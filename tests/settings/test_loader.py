@@ -84,6 +84,27 @@ def test_error_names_option_value_and_origin(name: str, kind: str, base: dict[st
     assert message.endswith(f" (from {origin})")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2",
+        "redis://acl:hunter2@host:70000000/0",
+        "redis://acl:hunter2 x@host",
+        "redis://host/0?password=hunter2#",
+        "https://acl:hunter2@host",
+    ],
+)
+def test_error_of_the_url_of_redis_shows_no_password(
+    url: str, base: dict[str, ConfiguredValue], tmp_path: Path
+) -> None:
+    flag = {"shared_state": ConfiguredValue(url, "the flag --shared-state")}
+    twice = f'shared-state = "{url}"\nshared_state = "{url}"\n'
+    for given in (flag, written(tmp_path, f'shared-state = "{url}"'), written(tmp_path, twice)):
+        message = refusal({**base, **given})
+        assert message.startswith("shared-state: is ")
+        assert "hunter2" not in message
+
+
 @pytest.mark.parametrize("name", [name for name in WRONG if name != "config"])
 def test_error_of_the_config_file_names_file_and_key(
     name: str, base: dict[str, ConfiguredValue], tmp_path: Path
@@ -207,3 +228,17 @@ def test_resolving_touches_no_directory(tmp_path: Path) -> None:
         "port": ConfiguredValue("1", "the flag --port"),
     }
     assert resolve(given) == {"jobs_root": Path("/missing"), "port": 1}
+
+
+@pytest.mark.parametrize("place", ["jobs", "jobs/secrets", "outputs/secrets", "."])
+def test_secrets_directory_is_separate_from_served_directories(
+    place: str, base: dict[str, ConfiguredValue], tmp_path: Path
+) -> None:
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    given = {"secrets_dir": ConfiguredValue(str(tmp_path / place), "the flag --secrets-dir")}
+    if place.startswith("outputs"):
+        given["output_roots"] = ConfiguredValue((str(tmp_path / "outputs"),), "the flag --output-root")
+    message = refusal({**base, **given})
+    assert message.startswith(f"secrets-dir: '{(tmp_path / place).absolute()}' ")
+    assert message.endswith("(from the flag --secrets-dir)")
+    assert not (tmp_path / "state").exists()

@@ -19,18 +19,21 @@ _NO_FOLDER_SYNC: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, e
 """Errors of file systems that cannot fsync a directory (CIFS, some FUSE); the file is written anyway."""
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = 0o644, group: int | None = None) -> None:
     """Replace the file at `path`, in an existing directory, with `data`.
 
-    The umask does not apply to `mode`. Raises OSError if writing fails; the old file is then kept. If
-    only the last step fails, the fsync of the directory, OSError is raised but the new file is in place.
+    The umask does not apply to `mode`. `group` is the file's group. Raises OSError if writing fails; the old
+    file is then kept. If only the last step fails, the fsync of the directory, OSError is raised but the new
+    file is in place.
     """
     descriptor, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
     temp = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
             chown_to_folder_owner(descriptor, path.parent)
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+            os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
             os.fsync(descriptor)

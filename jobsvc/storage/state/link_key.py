@@ -2,6 +2,8 @@
 
 Mode 0600. The first start creates it; of several processes that start at once, one does. It is kept, so that
 links survive restarts. Removing it invalidates all links at the next start.
+
+In a secrets directory the service only reads it, and `jobsvc secrets create` creates it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from jobsvc.storage.files.atomic_write import write_atomically
 from jobsvc.storage.state import private_file
 
 KEY_BYTES: Final = 32
@@ -30,15 +31,37 @@ def load_or_create(path: Path) -> bytes:
         return _load(path) or _create(path)
 
 
+def load_shared(path: Path) -> bytes:
+    """Return the key in a secrets directory. Raises BadLinkKey, also if it is missing, and never OSError."""
+    with private_file.errors_as(BadLinkKey, path):
+        key = _load(path, shared=True)
+        if key is None:
+            raise ValueError(f"missing; run `jobsvc secrets create --secrets-dir {path.parent}` to create it")
+        return key
+
+
+def create_shared(path: Path) -> bool:
+    """Create the key in a secrets directory unless there is one; return whether it was created.
+
+    Raises BadLinkKey if there is one that cannot be used, and OSError.
+    """
+    with private_file.lock_file(path):
+        with private_file.errors_as(BadLinkKey, path):
+            if _load(path, shared=True):
+                return False
+        _write(path, shared=True)
+        return True
+
+
 def check(path: Path) -> None:
     """Raise BadLinkKey if there is a key that cannot be used; does not create one."""
     with private_file.errors_as(BadLinkKey, path):
         _load(path)
 
 
-def _load(path: Path) -> bytes | None:
+def _load(path: Path, *, shared: bool = False) -> bytes | None:
     try:
-        text = private_file.read_private(path, 2 * KEY_BYTES + 1)
+        text = private_file.read_private(path, 2 * KEY_BYTES + 1, shared=shared)
     except FileNotFoundError:
         return None
     if _FORM.fullmatch(text) is None:
@@ -53,6 +76,10 @@ def _create(path: Path) -> bytes:
     with private_file.lock_file(path):
         if key := _load(path):  # created by another process during the wait for the lock
             return key
-        key = secrets.token_bytes(KEY_BYTES)
-        write_atomically(path, key.hex().encode() + b"\n", 0o600)
-        return key
+        return _write(path)
+
+
+def _write(path: Path, *, shared: bool = False) -> bytes:
+    key = secrets.token_bytes(KEY_BYTES)
+    private_file.write_private(path, key.hex().encode() + b"\n", shared=shared)
+    return key

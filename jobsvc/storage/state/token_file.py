@@ -2,14 +2,15 @@
 
 Labels are in token-labels.json in the same directory, because earlier versions reject unknown members.
 
-A file is rejected if users other than its owner can read or write it, if it is not a regular file, or if it
-is malformed. Changes are made under a lock, so that concurrent ones are not lost. Readers need no lock: they
-see the file before or after a change.
+A file is rejected if it is malformed, or for the reasons in private_file.py; `shared` is as there. Changes
+are made under a lock, so that concurrent ones are not lost. Readers need no lock: they see the file before or
+after a change.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import time
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
-from jobsvc.storage.files.atomic_write import write_atomically
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
 from jobsvc.storage.files.file_version import TIMESTAMP_GRANULARITY_NS, FileVersion
 from jobsvc.storage.files.pread import read_fully
@@ -49,6 +49,10 @@ class UnknownToken(LookupError):
     """No token has this id."""
 
 
+class EndedToken(Exception):
+    """The token is expired or revoked; the message is a predicate."""
+
+
 class TokenFileState(NamedTuple):
     """The tokens, and the file version they were read from."""
 
@@ -64,20 +68,24 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("ascii")).digest()
 
 
-def load(path: Path) -> tuple[Token, ...]:
+def load(path: Path, *, shared: bool = False) -> tuple[Token, ...]:
     """Return all tokens, including expired and revoked ones; none if there is no file.
 
     Raises BadTokenFile, never OSError. Unlike `load_if_changed`, this also raises it if the labels cannot be
     used, so that no change loses them.
     """
-    known = load_if_changed(path)
+    known = load_if_changed(path, shared=shared)
     if known.label_fault is not None:
         raise known.label_fault
     return known.tokens
 
 
 def load_if_changed(
-    path: Path, known: TokenFileState | None = None, reserve: DescriptorReserve | None = None
+    path: Path,
+    known: TokenFileState | None = None,
+    reserve: DescriptorReserve | None = None,
+    *,
+    shared: bool = False,
 ) -> TokenFileState:
     """Read the file; return `known` instead if its version is the same and cannot hide a later change.
 
@@ -87,11 +95,11 @@ def load_if_changed(
     """
     open_file = os.open if reserve is None else reserve.open
     with private_file.errors_as(BadTokenFile, path):
-        state = _load_tokens(path, known, open_file)
+        state = _load_tokens(path, known, open_file, shared=shared)
     if state is known or state.version is None:
         return state
     try:
-        labels = _labels(path.with_name(TOKEN_LABELS_FILE), open_file)
+        labels = _labels(path.with_name(TOKEN_LABELS_FILE), open_file, shared=shared)
     except BadTokenFile as fault:
         return state._replace(label_fault=fault.with_traceback(None))
     tokens = state.tokens
@@ -99,16 +107,16 @@ def load_if_changed(
 
 
 def _load_tokens(
-    path: Path, known: TokenFileState | None, open_file: private_file.OpenFile
+    path: Path, known: TokenFileState | None, open_file: private_file.OpenFile, *, shared: bool
 ) -> TokenFileState:
     """Return the tokens without labels, or `known`. Raises OSError, and ValueError if they are rejected."""
     try:
-        with private_file.open_private(path, open_file) as descriptor:
+        with private_file.open_private(path, open_file, shared=shared) as descriptor:
             status = os.fstat(descriptor)
             version = FileVersion.of(status)
             if known is not None and _is_current(known, version):
                 return known
-            private_file.check_private(status, MAX_FILE_BYTES)
+            private_file.check_file(path, status, MAX_FILE_BYTES, shared=shared)
             return TokenFileState(version, parse_tokens(read_fully(descriptor, 0, status.st_size)))
     except FileNotFoundError:
         return TokenFileState(None, ())
@@ -126,14 +134,26 @@ def create(
     scopes: Iterable[str] = DEFAULT_SCOPES,
     expires: float | None = None,
     label: str | None = None,
+    *,
+    shared: bool = False,
 ) -> tuple[str, Token]:
     """Add a token; return its secret, which is not stored, and the token.
 
-    `expires` is in seconds since the epoch. A missing state directory is created with mode 0700. Raises
+    `expires` is in seconds since the epoch. A missing directory is created with mode 0700. Raises
     BadTokenFile, OSError, and ValueError if the owner, a scope or the label is invalid.
     """
+    secret, token = _new_token(owner, scopes, expires, label)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with private_file.lock_file(path, shared=shared):
+        _save(path, (*load(path, shared=shared), token), shared=shared)
+    return secret, token
+
+
+def _new_token(
+    owner: str, scopes: Iterable[str], expires: float | None, label: str | None
+) -> tuple[str, Token]:
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
-    token = Token(
+    return secret, Token(
         id=secrets.token_hex(6),
         owner=check_name(owner),
         scopes=frozenset(scopes),
@@ -142,13 +162,40 @@ def create(
         expires=None if expires is None else round(expires, 3),
         label=None if label is None else check_name(label),
     )
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with private_file.lock_file(path):
-        _save(path, (*load(path), token))
-    return secret, token
 
 
-def revoke(path: Path, name: str) -> Token:
+def rotate(
+    path: Path, name: str, lifetime: float | None, overlap: float, *, shared: bool = False
+) -> tuple[str, Token, Token]:
+    """Replace a live token, given by its id or its secret, by a new one with its owner, scopes and label.
+
+    `lifetime` is that of the new token; None is that of the old one, and infinity is forever. The old token
+    expires after the `overlap`, if it does not expire before, or is revoked at once if that is 0. All are in
+    seconds. Returns the new secret, the new and the old token. Raises UnknownToken, EndedToken,
+    BadTokenFile, OSError.
+    """
+    if not path.parent.is_dir():
+        raise UnknownToken
+    with private_file.lock_file(path, shared=shared):
+        tokens, now = {token.id: token for token in load(path, shared=shared)}, round(time.time(), 3)
+        old = _named(tokens, name)
+        if not old.alive(now):
+            raise EndedToken(f"is {old.state(now)}")
+        secret, new = _new_token(old.owner, old.scopes, _end(old, now, lifetime), old.label)
+        until = now + overlap if old.expires is None else min(now + overlap, old.expires)
+        ended = replace(old, expires=until) if overlap else replace(old, revoked=now)
+        _save(path, (tokens | {old.id: ended, new.id: new}).values(), shared=shared)
+        return secret, new, ended
+
+
+def _end(old: Token, now: float, lifetime: float | None) -> float | None:
+    """Return when the new token expires, in seconds since the epoch; None for never."""
+    if lifetime is None:
+        lifetime = math.inf if old.expires is None else old.expires - old.created
+    return None if lifetime == math.inf else now + lifetime
+
+
+def revoke(path: Path, name: str, *, shared: bool = False) -> Token:
     """Revoke a token, given by its id or its secret, and return it.
 
     A token that is already revoked keeps its time. Labels are not needed and not written: revocation
@@ -156,24 +203,24 @@ def revoke(path: Path, name: str) -> Token:
     """
     if not path.parent.is_dir():
         raise UnknownToken
-    with private_file.lock_file(path):
-        tokens = {token.id: token for token in load_if_changed(path).tokens}
+    with private_file.lock_file(path, shared=shared):
+        tokens = {token.id: token for token in load_if_changed(path, shared=shared).tokens}
         token = _named(tokens, name)
         if token.revoked is None:
             token = tokens[token.id] = replace(token, revoked=round(time.time(), 3))
-            write_atomically(path, _rendered(path, tokens.values()), 0o600)
+            private_file.write_private(path, _rendered(path, tokens.values(), shared=shared), shared=shared)
         return token
 
 
-def prune(path: Path) -> list[Token]:
+def prune(path: Path, *, shared: bool = False) -> list[Token]:
     """Remove the expired tokens and return them. Raises BadTokenFile, OSError."""
     if not path.parent.is_dir():
         return []
-    with private_file.lock_file(path):
-        tokens, now = load(path), time.time()
+    with private_file.lock_file(path, shared=shared):
+        tokens, now = load(path, shared=shared), time.time()
         expired = {token.id: token for token in tokens if token.expires is not None and token.expires <= now}
         if expired:
-            _save(path, [token for token in tokens if token.id not in expired])
+            _save(path, [token for token in tokens if token.id not in expired], shared=shared)
         return list(expired.values())
 
 
@@ -189,23 +236,23 @@ def _named(tokens: Mapping[str, Token], name: str) -> Token:
     raise UnknownToken
 
 
-def _save(path: Path, tokens: Collection[Token]) -> None:
+def _save(path: Path, tokens: Collection[Token], *, shared: bool) -> None:
     """Write the tokens and their labels; check first that they can be read back.
 
     Labels are written first, so that a reader that sees a new token finds its label. Raises OSError;
     BadTokenFile or ValueError if the result would be invalid, before anything is written.
     """
-    data = _rendered(path, tokens)
+    data = _rendered(path, tokens, shared=shared)
     labels = render_labels({token.id: token.label for token in tokens if token.label is not None})
     _check_size(path, labels)
     labels_path = path.with_name(TOKEN_LABELS_FILE)
     if parse_labels(labels) or labels_path.exists():
-        write_atomically(labels_path, labels, 0o600)
-    write_atomically(path, data, 0o600)
+        private_file.write_private(labels_path, labels, shared=shared)
+    private_file.write_private(path, data, shared=shared)
 
 
-def _rendered(path: Path, tokens: Collection[Token]) -> bytes:
-    data = render_tokens(tokens, _read(path))
+def _rendered(path: Path, tokens: Collection[Token], *, shared: bool) -> bytes:
+    data = render_tokens(tokens, _read(path, shared=shared))
     parse_tokens(data)
     _check_size(path, data)
     return data
@@ -216,16 +263,16 @@ def _check_size(path: Path, data: bytes) -> None:
         raise BadTokenFile(f"{path}: is full (limit: {MAX_FILE_BYTES} bytes); run `jobsvc token prune`")
 
 
-def _labels(path: Path, open_file: private_file.OpenFile) -> dict[str, str]:
+def _labels(path: Path, open_file: private_file.OpenFile, *, shared: bool) -> dict[str, str]:
     """Return the labels by token id; empty if there is no file. Raises BadTokenFile."""
     with private_file.errors_as(BadTokenFile, path):
-        data = _read(path, open_file)
+        data = _read(path, open_file, shared=shared)
         return {} if data is None else parse_labels(data)
 
 
-def _read(path: Path, open_file: private_file.OpenFile = os.open) -> bytes | None:
+def _read(path: Path, open_file: private_file.OpenFile = os.open, *, shared: bool) -> bytes | None:
     """Read a private file; None if it is missing. Raises OSError, and ValueError if it is rejected."""
     try:
-        return private_file.read_private(path, MAX_FILE_BYTES, open_file)
+        return private_file.read_private(path, MAX_FILE_BYTES, open_file, shared=shared)
     except FileNotFoundError:
         return None

@@ -74,16 +74,19 @@ class TokenAuthenticator:
         path: Path,
         disk: StorageExecutor,
         *,
+        shared: bool = False,
         clock: Callable[[], float] = time.time,
         on_bad_file: Callable[[Exception], None],
         on_bad_labels: Callable[[Exception], None],
     ) -> None:
         """`path` is the token file; `on_bad_file` is called for each new reason why it cannot be used.
 
-        `on_bad_labels` is called for each new reason why the labels of tokens cannot be used.
+        `shared`: whether the file is in a secrets directory (private_file.py). `on_bad_labels` is called
+        for each new reason why the labels of tokens cannot be used.
         """
         self._path = path
         self._disk = disk
+        self._shared = shared
         self._reserve = DescriptorReserve()
         self._clock = clock
         self._file_errors = _ErrorReporter(on_bad_file)
@@ -179,7 +182,7 @@ class TokenAuthenticator:
     def _read(self) -> TokenFileState:
         """Read the file, in a thread; this works even if the process has no free descriptors."""
         self._reserve.fill()
-        return load_if_changed(self._path, self._state, self._reserve)
+        return load_if_changed(self._path, self._state, self._reserve, shared=self._shared)
 
     def _apply(self, state: TokenFileState) -> None:
         if state is self._state:
@@ -201,11 +204,12 @@ class TokenAuthenticator:
         live = sum(token.alive(now) for token in self._tokens.values())
         log.info("tokens", file=str(self._path), live=live, ended=len(self._tokens) - live)
         if not live:
+            option = "--secrets-dir" if self._shared else "--state-dir"
             log.warning(
                 "no-live-token",
                 file=str(self._path),
                 effect="every request is refused with 401",
-                remedy=f"jobsvc token create --owner OWNER --state-dir {self._path.parent}",
+                remedy=f"jobsvc token create --owner OWNER {option} {self._path.parent}",
             )
 
 

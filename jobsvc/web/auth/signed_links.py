@@ -23,7 +23,7 @@ from aiohttp import hdrs, web
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.storage.executor import StorageExecutor
-from jobsvc.storage.state.link_key import KEY_BYTES, load_or_create
+from jobsvc.storage.state.link_key import KEY_BYTES, load_or_create, load_shared
 from jobsvc.web.auth.bearer import TokenAuthenticator
 from jobsvc.web.paths import VERSION_QUERY
 
@@ -105,21 +105,25 @@ class SignedLinks:
         disk: StorageExecutor,
         authenticator: TokenAuthenticator,
         *,
+        shared: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`path` is the key file; `authenticator` returns the live tokens."""
-        self._path = path
+        """`path` is the key file; `authenticator` returns the live tokens.
+
+        `shared`: whether the key is in a secrets directory, where it is not created.
+        """
+        self._load_key = partial(load_shared if shared else load_or_create, path)
         self._disk = disk
         self._authenticator = authenticator
         self._clock = clock
         self._key = secrets.token_bytes(KEY_BYTES)  # no link matches it; used until the file is loaded
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Load the key, or create it: a cleanup_ctx.
+        """Load the key; create it unless it is shared: a cleanup_ctx.
 
         Raises BadLinkKey or StorageUnavailable if it cannot be used: the service does not start.
         """
-        self._key = await self._disk.run_control("*links", partial(load_or_create, self._path))
+        self._key = await self._disk.run_control("*links", self._load_key)
         yield
 
     def create(self, path: str, version: str, token: Token, seconds: int, *, inline: bool = False) -> Link:

@@ -146,3 +146,25 @@ def test_error_of_the_lock_is_named(path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fcntl, "flock", fail)
     with pytest.raises(BadLinkKey, match=r"link\.key: Input/output error"):
         load_or_create(path)
+
+
+def test_key_of_a_secrets_directory_is_created_once_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "link.key"
+    assert link_key.create_shared(path)
+    assert not link_key.create_shared(path)
+    path.chmod(0o440)
+    assert link_key.load_shared(path).hex() == path.read_text().strip()
+
+
+def test_missing_key_of_a_secrets_directory_is_refused_and_not_created(tmp_path: Path) -> None:
+    with pytest.raises(BadLinkKey, match=rf"missing; run `jobsvc secrets create --secrets-dir {tmp_path}`"):
+        link_key.load_shared(tmp_path / "link.key")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unusable_key_of_a_secrets_directory_is_kept(tmp_path: Path) -> None:
+    path = written(tmp_path / "link.key", b"wrong")
+    for use in (link_key.load_shared, link_key.create_shared):
+        with pytest.raises(BadLinkKey, match="not 32 bytes in hex"):
+            use(path)
+    assert path.read_bytes() == b"wrong"

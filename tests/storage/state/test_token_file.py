@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -23,14 +24,17 @@ from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.state import token_file
 from jobsvc.storage.state.token_file import (
     BadTokenFile,
+    EndedToken,
     TokenFileState,
     UnknownToken,
     create,
     load,
     load_if_changed,
     revoke,
+    rotate,
 )
 from jobsvc.storage.state.token_format import BadTokens, parse_tokens, render_tokens
+from tests.storage.state.secrets_folders import KubernetesSecret
 
 
 def descriptors() -> int:
@@ -480,3 +484,89 @@ def test_labels_that_cannot_be_opened_are_refused_by_name(path: Path) -> None:
     (path.parent / "token-labels.json").symlink_to("elsewhere")
     with pytest.raises(BadTokenFile, match=r"token-labels\.json: a symbolic link"):
         load(path)
+
+
+def by_id(path: Path, token_id: str) -> Token:
+    return next(token for token in load(path) if token.id == token_id)
+
+
+def test_rotated_token_has_the_rights_and_label_of_the_old_one(path: Path) -> None:
+    _, old = create(path, "alice", [ADMIN], label="render wall")
+    secret, new, ended = rotate(path, old.id, None, 60)
+    assert (new.owner, new.scopes, new.label, new.expires) == (
+        "alice",
+        frozenset({ADMIN}),
+        "render wall",
+        None,
+    )
+    assert ended == replace(old, expires=ended.expires)
+    assert ended.expires == pytest.approx(time.time() + 60, abs=5)
+    assert {token.id: token for token in load(path)} == {old.id: ended, new.id: new}
+    assert token_file.digest_of(secret) == new.digest != old.digest
+
+
+def test_token_can_be_rotated_by_its_secret(path: Path) -> None:
+    secret, old = create(path, "alice")
+    assert rotate(path, secret, None, 60)[2].id == old.id
+
+
+def test_rotated_token_lives_as_long_as_the_old_one_did_from_its_creation(path: Path) -> None:
+    _, old = create(path, "alice", expires=time.time() + 90)
+    new = rotate(path, old.id, None, 60)[1]
+    assert new.expires == pytest.approx(time.time() + 90, abs=5)
+    assert rotate(path, new.id, 30, 60)[1].expires == pytest.approx(time.time() + 30, abs=5)
+    assert rotate(path, new.id, math.inf, 60)[1].expires is None
+
+
+def test_overlap_never_extends_the_old_token(path: Path) -> None:
+    _, old = create(path, "alice", expires=time.time() + 30)
+    assert rotate(path, old.id, None, 60)[2].expires == old.expires
+
+
+def test_without_an_overlap_the_old_token_is_revoked(path: Path) -> None:
+    _, old = create(path, "alice")
+    rotate(path, old.id, None, 0)
+    assert by_id(path, old.id).revoked is not None
+
+
+def test_only_a_live_token_can_be_rotated(path: Path) -> None:
+    with pytest.raises(UnknownToken):
+        rotate(path, "0" * 12, None, 60)
+    _, old = create(path, "alice")
+    with pytest.raises(UnknownToken):
+        rotate(path, "0" * 12, None, 60)
+    revoke(path, old.id)
+    with pytest.raises(EndedToken, match="is revoked"):
+        rotate(path, old.id, None, 60)
+    assert len(load(path)) == 1
+
+
+def test_tokens_in_a_secrets_directory_that_the_group_reads_stay_readable_by_the_group(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "secrets" / "tokens.json"
+    path.parent.mkdir(mode=0o750)
+    _, token = create(path, "alice", label="a", shared=True)
+    rotate(path, token.id, None, 60, shared=True)
+    revoke(path, token.id, shared=True)
+    _, expired = create(path, "bob", expires=1, shared=True)
+    assert [each.id for each in token_file.prune(path, shared=True)] == [expired.id]
+    assert [each.label for each in load(path, shared=True)] == ["a", "a"]
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.glob("token*")}
+    assert modes == {"tokens.json": 0o640, "token-labels.json": 0o640}
+
+
+def test_tokens_of_a_replaced_kubernetes_secret_are_loaded(path: Path, tmp_path: Path) -> None:
+    secret = KubernetesSecret(tmp_path / "secret")
+    shared = secret.folder / "tokens.json"
+    create(path, "alice", label="first")
+
+    def files() -> dict[str, bytes]:
+        return {name: (path.parent / name).read_bytes() for name in ("tokens.json", "token-labels.json")}
+
+    secret.replace(files())
+    state = load_if_changed(shared, shared=True)
+    create(path, "bob", label="second")
+    secret.replace(files())
+    state = load_if_changed(shared, state, shared=True)
+    assert [(token.owner, token.label) for token in state.tokens] == [("alice", "first"), ("bob", "second")]
