@@ -20,7 +20,7 @@ from coverage import Coverage
 import jobsvc
 
 UNMEASURED: Final = (
-    *("contract/", "documented_proxies/", "fuzz/", "network_storage/", "slow_storage/", "web/jobs/"),
+    *("contract/", "deploy/", "fuzz/", "network_storage/", "slow_storage/", "web/jobs/"),
     *("test_bad_records", "test_created_at", "test_digests", "test_large_records", "test_media_players"),
     *("test_readme", "test_real_render", "test_resuming_clients", "test_samples", "test_streaming_clients"),
     "test_request_cost.py::test_queued_requests_are_all_answered",

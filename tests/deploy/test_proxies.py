@@ -1,4 +1,4 @@
-"""Responses through nginx, HAProxy, Caddy and Apache, configured as docs/deployment.md says."""
+"""Responses through nginx, HAProxy, Caddy and Apache, configured by the files in deploy/."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from tests.conftest import MakeJob
-from tests.documented_proxies.conftest import Behind, Front
-from tests.documented_proxies.reverse_proxies import PROGRAMS, configuration
+from tests.deploy.conftest import Behind, Front
+from tests.deploy.reverse_proxies import FILES
 from tests.eventually import pause
 
 JOB = "/api/jobs/job-1"
@@ -96,18 +96,18 @@ async def test_long_poll_is_answered_by_a_change_or_when_it_ends(behind: Behind,
     assert (await behind.get(f"{target}?wait=1", If_None_Match=etag)).status == 304
     waiting_request = asyncio.create_task(behind.get(f"{target}?wait=50", If_None_Match=etag))
     async with asyncio.timeout(10):
-        while await behind.service.metric("jobsvc_requests_waiting") != 1:
+        while await behind.metric("jobsvc_requests_waiting") != 1:
             await pause()
     make_job("job-2", status="rendering", progress=50)
     answer = await asyncio.wait_for(waiting_request, 10)
     assert (answer.status, orjson.loads(answer.body)["progress"]) == (200, 50)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", FILES)
 def test_no_timeout_of_a_proxy_is_shorter_than_the_longest_wait(name: str) -> None:
     """Caddy has none."""
-    text = configuration(name)[0]
-    found = re.findall(r"(?:proxy_read_timeout|timeout (?:client|server)|timeout=) *(\d+)", text)
+    text = FILES[name].read_text("utf-8")
+    found = re.findall(r"(?:proxy_read_timeout|timeout (?:client|server)|\btimeout=) *(\d+)", text)
     assert all(int(seconds) >= 90 for seconds in found)
     assert bool(found) == (name != "Caddy")
 
@@ -183,7 +183,7 @@ async def test_failed_tokens_count_against_the_address_that_the_trusted_proxy_fo
     front: Front, make_job: MakeJob
 ) -> None:
     make_job()
-    behind = await front(limit_auth_failures="2/hour")
+    behind = await front(count=1, limit_auth_failures="2/hour")
 
     async def status(address: str, **fields: str) -> int:
         return (await behind.get(JOB, token=WRONG, address=address, **fields)).status
@@ -198,7 +198,7 @@ async def test_failed_tokens_count_against_the_address_that_the_trusted_proxy_fo
 
 async def test_forwarded_fields_are_ignored_without_a_trusted_proxy(front: Front, make_job: MakeJob) -> None:
     make_job()
-    behind = await front(limit_auth_failures="2/hour", trusted_proxies=())
+    behind = await front(count=1, limit_auth_failures="2/hour", trusted_proxies=())
     addresses = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
     statuses = [(await behind.get(JOB, token=WRONG, address=each)).status for each in addresses]
     assert statuses == [401, 401, 429]
