@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import orjson
 import pytest
 
 from tests.conftest import MakeJob
 from tests.deploy.conftest import Behind, Front, Replica
-from tests.deploy.reverse_proxies import running
 from tests.eventually import pause
 
 JOB = "/api/jobs/job-1"
@@ -113,10 +112,8 @@ async def silent_server(replica: Replica, heads: list[bytes]) -> AsyncIterator[N
     """Accept connections in place of a replica, read a request of each and close it."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with suppress(asyncio.IncompleteReadError):
             heads.append(await reader.readuntil(b"\r\n\r\n"))
-        except asyncio.IncompleteReadError:
-            pass
         writer.close()
 
     async with await asyncio.start_server(handle, "127.0.0.1", replica.settings.port):
