@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from jobsvc.service.app_factory import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
 from jobsvc.service.gc_tuning import disable_automatic_full_collections, freeze_existing_objects
 from jobsvc.service.lifespan import SHUTDOWN_TIMEOUT_S
+from jobsvc.service.listeners import UnusableSocket, address_text, inherited_sockets, listen
+from jobsvc.service.service_manager import ServiceManager
 from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
 from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url
 from jobsvc.storage.files.os_errors import describe, is_temporary
@@ -53,25 +55,29 @@ async def serve(
     stop: asyncio.Event | None = None,
     on_indexed: Callable[[], None] | None = None,
     fast_path: bool = True,
+    inherited: Sequence[socket.socket] = (),
+    manager: ServiceManager | None = None,
 ) -> None:
     """Serve until `stop` is set, or until SIGTERM or SIGINT if it is not given.
 
     Then accept no more connections and let downloads finish within the grace period. `ready` is called with
     the address, `on_indexed` once the first index is complete. Without `fast_path`, each request gets a task;
-    responses do not differ. Raises StartupError.
+    responses do not differ. `inherited` sockets are served instead of host and port. Raises StartupError.
     """
     stop = stop or _stop_on_signals()
+    manager = manager or ServiceManager({})
     settings = await asyncio.to_thread(_with_password, settings)
     app = build_app(settings, on_indexed)
     runner = ServiceRunner(app, fast_path=fast_path, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(app[ACCEPT_ERRORS])
     try:
-        await _start(runner, settings)
-        address = _address(runner)
+        await _start(runner, settings, inherited)
+        addresses = list(map(address_text, runner.addresses))
         log.info(
             "serving",
-            address=address,
+            address=addresses[0],
+            addresses=addresses,
             jobs_root=str(settings.jobs_root),
             state_dir=str(settings.state_dir),
             version=__version__,
@@ -82,8 +88,10 @@ async def serve(
         if os.geteuid() == 0:
             log.warning("running-as-root", remedy="run the service as a dedicated user")
         if ready is not None:
-            ready(address)
+            ready(addresses[0])
+        manager.ready()
         await stop.wait()
+        manager.stopping()
         log.info("stopping", grace=settings.shutdown_grace)
     finally:
         await runner.cleanup()
@@ -99,7 +107,7 @@ def _with_password(settings: Settings) -> Settings:
     return replace(settings, shared_state=url)
 
 
-async def _start(runner: web.BaseRunner, settings: Settings) -> None:
+async def _start(runner: web.BaseRunner, settings: Settings, inherited: Sequence[socket.socket]) -> None:
     try:
         await runner.setup()
     except (BadTokenFile, BadLinkKey) as exc:
@@ -109,7 +117,7 @@ async def _start(runner: web.BaseRunner, settings: Settings) -> None:
     except OSError as exc:
         raise StartupError(describe(exc), may_pass=is_temporary(exc)) from exc
     try:
-        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
+        await listen(runner, settings.host, settings.port, inherited)
     except (OSError, UnicodeError) as exc:
         raise StartupError(
             _bind_error(exc, settings.host, settings.port), may_pass=is_temporary(exc)
@@ -143,12 +151,27 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     logging_setup.configure()
     for name, close in unknown_variables(os.environ):
         log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
+    manager = ServiceManager(os.environ)
+    try:
+        inherited = inherited_sockets(os.environ)
+    except UnusableSocket as exc:
+        log.error("not-started", reason=str(exc))  # noqa: TRY400 - no traceback: the reason is sufficient
+        return 2
+    if inherited:
+        log.info("inherited-sockets", sockets=len(inherited), effect="--host and --port are not used")
     raise_descriptor_limit()
     disable_automatic_full_collections()
     fast_path = os.environ.get(FAST_PATH_VARIABLE) != "off"
     if not fast_path:
         log.warning("fast-path-off", variable=FAST_PATH_VARIABLE)
-    main = serve(settings, ready=ready, on_indexed=freeze_existing_objects, fast_path=fast_path)
+    main = serve(
+        settings,
+        ready=ready,
+        on_indexed=freeze_existing_objects,
+        fast_path=fast_path,
+        inherited=inherited,
+        manager=manager,
+    )
     try:
         _run_loop(main)
     except StartupError as exc:
@@ -172,8 +195,3 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-
-def _address(runner: web.BaseRunner) -> str:
-    host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -14,6 +14,7 @@ from jobsvc.observe import request_id
 from jobsvc.web import problems
 from jobsvc.web.app.middleware import framework_error
 from jobsvc.web.app.routes import FAST_ROUTER
+from jobsvc.web.connection.closing import drain
 from jobsvc.web.connection.connection import RequestHandler
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection.fast_connection import FastPathServer
@@ -32,6 +33,14 @@ class ServiceRunner(web.AppRunner):
         """`fast_path`: whether connections use the fast path. Responses do not differ without it."""
         super().__init__(app, **kw)
         self._jobsvc_fast_path = fast_path
+
+    async def cleanup(self) -> None:
+        """Stop accepting connections, respond to requests that are in transit, then end the application."""
+        for site in self.sites:
+            await site.stop()
+        if isinstance(self.server, FastPathServer):
+            await drain(self.server.open_connections)
+        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

@@ -4,18 +4,26 @@ A client that has closed its side can still read: each complete request gets a r
 ends the connection. Closing a connection while bytes from the client are in transit resets it, and the client
 can lose the response. The service therefore closes its own side first, and discards input until the client
 has closed too.
+
+When the service stops, a connection that waits for a request is not closed at once: the request may be in
+transit, and some clients do not repeat it. It has DRAIN_TIMEOUT_S for one more request, whose response says
+that the connection closes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from aiohttp import hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+DRAIN_TIMEOUT_S: Final = 0.5
+"""Seconds that a stopping service waits for requests on open connections."""
+DRAIN_CHECK_INTERVAL_S: Final = 0.01
 LINGER_TIMEOUT_S: Final = 2.0
 """Seconds for the client to close its side after the service."""
 MAX_DISCARDED_BYTES: Final = 1024 * 1024
@@ -32,6 +40,8 @@ class ClosingConnection(web.RequestHandler):
     """Requests that have their response; `_request_count` counts those received."""
     _jobsvc_last_request = False
     """Whether the connection closes after the response to the last request that was parsed."""
+    _jobsvc_next_is_last = False
+    """Whether it closes after the response to the next request that is parsed."""
     _jobsvc_half_closed = False
     """Whether the client has closed its side, and waits for the responses that are due."""
     _jobsvc_client_closed: asyncio.Future[None] | None = None
@@ -42,6 +52,26 @@ class ClosingConnection(web.RequestHandler):
     # Per-request state
     _jobsvc_body: StreamReader = EMPTY_PAYLOAD
     """Body of the last request that was parsed."""
+
+    def drain(self) -> bool:
+        """Close after the response that is due or, if there is none, after the next one; that says so.
+
+        Return whether the next request is awaited.
+        """
+        if self._jobsvc_last_request:
+            return False
+        current = self._current_request
+        if self._messages:
+            message, body = self._messages[-1]
+            if isinstance(message, RawRequestMessage):
+                self._messages[-1] = message._replace(should_close=True), body
+        elif current is not None:
+            current._message = current._message._replace(should_close=True)  # noqa: SLF001 - the same protocol
+        else:
+            self._jobsvc_next_is_last = True
+            return True
+        self._jobsvc_last_request = True
+        return False
 
     @property
     def half_closed(self) -> bool:
@@ -140,6 +170,14 @@ class ClosingConnection(web.RequestHandler):
     def _stop_lingering(self) -> None:
         if self._jobsvc_client_closed is not None and not self._jobsvc_client_closed.done():
             self._jobsvc_client_closed.set_result(None)
+
+
+async def drain(connections: Callable[[], Sequence[tuple[ClosingConnection, object]]]) -> None:
+    """Drain all connections, those included that are accepted meanwhile; take at most DRAIN_TIMEOUT_S."""
+    for _ in range(round(DRAIN_TIMEOUT_S / DRAIN_CHECK_INTERVAL_S)):
+        if sum(connection.drain() for connection, _ in connections()) == 0:
+            return
+        await asyncio.sleep(DRAIN_CHECK_INTERVAL_S)
 
 
 async def _discard_body(request: web.BaseRequest, timeout_s: float) -> bool:

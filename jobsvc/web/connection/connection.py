@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from jobsvc.web.connection.congestion import disable_pacing
+from jobsvc.web.connection.congestion import disable_pacing, peer_of
 from jobsvc.web.connection.connection_limits import ConnectionLimits
 from jobsvc.web.connection.error_response import error_response, render_error
 from jobsvc.web.connection.fair_scheduling import CallbackBatch, YieldingLock
@@ -82,8 +82,8 @@ class Connection(RequestInput):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Set up a new connection: peer address, pacing and connection limit."""
         super().connection_made(transport)
-        peer = transport.get_extra_info("peername")
-        self.peer_address = str(peer[0]) if isinstance(peer, tuple) else None
+        if (peer := peer_of(transport)) is not None:
+            self._cache["peername"], self.peer_address = peer, str(peer[0])
         disable_pacing(transport)
         server = self._jobsvc_server
         server.limits.admit(self, cast(asyncio.Transport, transport), server.connection_count())

@@ -154,6 +154,9 @@ class RequestInput(ClosingConnection):
                     self._fail_body()
             else:
                 error = head_too_large(data) if too_large else validate(message)
+                if self._jobsvc_next_is_last and not message.should_close:
+                    message = message._replace(should_close=True)
+                    self._messages[index] = message, body
                 if message.should_close:  # nothing after it gets a response
                     self._jobsvc_last_request = True
                 if body is not EMPTY_PAYLOAD:

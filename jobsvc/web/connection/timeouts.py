@@ -28,6 +28,7 @@ SWEEP_SLICE_S: Final = 0.002
 _BYTES_ACKED: Final = Struct("=120xQ")
 """struct tcp_info (linux/tcp.h) up to tcpi_bytes_acked: bytes that the peer's system has acknowledged."""
 
+_UNIX_START: Final = 1 << 62
 _INT: Final = Struct("i")
 _ALL: Final = -1
 """Used instead of a number of acknowledged bytes: all of them."""
@@ -163,9 +164,14 @@ CONNECTION_TIMEOUTS: Final = web.AppKey("jobsvc.connection-timeouts", Connection
 
 
 def _bytes_acked(transport: asyncio.Transport) -> int:
-    """Return the number of bytes that the peer's system has acknowledged on this connection; 0 if closed."""
+    """Return the number of bytes that the peer's system has acknowledged on this connection; 0 if closed.
+
+    A Unix socket does not count them: a number that grows by as many as its peer reads.
+    """
     connection: socket.socket | None = transport.get_extra_info("socket")
     try:
+        if connection is not None and connection.family == socket.AF_UNIX:
+            return _UNIX_START - _unacked(transport) - transport.get_write_buffer_size()
         if connection is not None:
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
             return int(_BYTES_ACKED.unpack(info)[0])

@@ -169,5 +169,5 @@ def _limit_buffers(transport: asyncio.Transport) -> None:
     """Limit the unsent data in transport and kernel: events in these buffers cannot be coalesced any more."""
     transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
     connection: socket.socket | None = transport.get_extra_info("socket")
-    if connection is not None:
+    if connection is not None and connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)

@@ -1,0 +1,84 @@
+"""Listen on inherited sockets (sd_listen_fds(3)), or on the configured address.
+
+The parent process, such as systemd, keeps inherited sockets open while the service restarts: connections wait
+in their backlog, and none is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import MutableMapping, Sequence
+from typing import Final
+
+from aiohttp import web
+
+FIRST_FD: Final = 3
+"""SD_LISTEN_FDS_START."""
+BACKLOG: Final = 1024
+INHERITED_BACKLOG: Final = 4096
+"""As systemd's Backlog=: listen(2) is called again for inherited sockets, and must not lower it."""
+
+
+class UnusableSocket(Exception):
+    """An inherited descriptor is not a listening stream socket."""
+
+
+def inherited_sockets(environment: MutableMapping[str, str]) -> list[socket.socket]:
+    """Return the sockets that this process inherited, and remove the variables that announce them.
+
+    Child processes inherit neither. Raises UnusableSocket.
+    """
+    pid, count = environment.pop("LISTEN_PID", ""), environment.pop("LISTEN_FDS", "")
+    for name in ("LISTEN_FDNAMES", "LISTEN_PIDFDID"):
+        environment.pop(name, None)
+    if pid != str(os.getpid()):
+        return []
+    if not (count.isascii() and count.isdigit()):
+        raise UnusableSocket(f"LISTEN_FDS: {count[:20]!r} is not a number")
+    return [_listening_socket(fd) for fd in range(FIRST_FD, FIRST_FD + int(count))]
+
+
+def _listening_socket(fd: int) -> socket.socket:
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError as exc:
+        raise UnusableSocket(f"descriptor {fd} of LISTEN_FDS is not open") from exc
+    if not is_socket:
+        raise UnusableSocket(f"descriptor {fd} of LISTEN_FDS is not a socket")
+    inherited = socket.socket(fileno=fd)
+    problem = _problem(inherited)
+    if problem:
+        inherited.detach()
+        raise UnusableSocket(f"descriptor {fd} of LISTEN_FDS {problem}")
+    inherited.set_inheritable(False)
+    inherited.setblocking(False)  # noqa: FBT003 - the socket module's own API
+    return inherited
+
+
+def _problem(inherited: socket.socket) -> str | None:
+    if inherited.type != socket.SOCK_STREAM:
+        return "is not a stream socket; use ListenStream= in the socket unit"
+    if inherited.family not in {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}:
+        return "is neither a TCP nor a Unix socket"
+    if not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "is not listening; use Accept=no in the socket unit"
+    return None
+
+
+async def listen(runner: web.BaseRunner, host: str, port: int, inherited: Sequence[socket.socket]) -> None:
+    """Accept connections on the inherited sockets or, if there are none, on host and port."""
+    if not inherited:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    for each in inherited:
+        await web.SockSite(runner, each, backlog=INHERITED_BACKLOG).start()
+
+
+def address_text(address: object) -> str:
+    """Format the result of getsockname(2): http://HOST:PORT, or unix:PATH."""
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    path = os.fsdecode(address) if isinstance(address, bytes) else str(address)
+    return "unix:" + path.replace("\0", "@")
