@@ -37,7 +37,11 @@ _SECTIONS: Final[Mapping[str, Mapping[str, _Listed]]] = MappingProxyType(
     {
         "Service": {
             "serve": _Listed("serve", "Serve jobs over HTTP until SIGTERM."),
-            "token": _Listed("token", "Manage access tokens."),
+            "token": _Listed("secrets.token", "Manage access tokens."),
+            "secrets": _Listed(
+                "secrets.secrets",
+                "Create the directory of tokens and link key that several instances share.",
+            ),
             "check": _Listed("check", "Check all jobs, and report on the storage."),
             "demo": _Listed("demo", "Try the service with sample jobs and a live render."),
         },

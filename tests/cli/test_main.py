@@ -14,7 +14,7 @@ from jobsvc.cli import main
 
 ROOT = Path(__file__).parents[2]
 
-SERVICE = ["serve", "token", "check", "demo"]
+SERVICE = ["serve", "token", "secrets", "check", "demo"]
 CLIENT = [
     "login",
     "logout",
@@ -111,7 +111,7 @@ def imported(words: list[str]) -> set[str]:
 
 
 def test_commands_equal_those_of_the_documentation() -> None:
-    assert documented_commands("configuration") == ["serve", "check", "token", "demo"]
+    assert documented_commands("configuration") == ["serve", "check", "token", "secrets", "demo"]
     assert documented_commands("client") == CLIENT
 
 

@@ -195,6 +195,18 @@ def _end(old: Token, now: float, lifetime: float | None) -> float | None:
     return None if lifetime == math.inf else now + lifetime
 
 
+def create_shared(path: Path) -> bool:
+    """Create a file without tokens in a secrets directory unless there is one; return whether it was created.
+
+    Raises BadTokenFile if there is one that cannot be used, and OSError.
+    """
+    with private_file.lock_file(path, shared=True):
+        if load_if_changed(path, shared=True).version is not None:
+            return False
+        _save(path, (), shared=True)
+        return True
+
+
 def revoke(path: Path, name: str, *, shared: bool = False) -> Token:
     """Revoke a token, given by its id or its secret, and return it.
 

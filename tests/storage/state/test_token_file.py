@@ -570,3 +570,12 @@ def test_tokens_of_a_replaced_kubernetes_secret_are_loaded(path: Path, tmp_path:
     secret.replace(files())
     state = load_if_changed(shared, state, shared=True)
     assert [(token.owner, token.label) for token in state.tokens] == [("alice", "first"), ("bob", "second")]
+
+
+def test_file_without_tokens_is_created_in_a_secrets_directory_once(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    assert token_file.create_shared(path)
+    assert load(path, shared=True) == ()
+    create(path, "alice", shared=True)
+    assert not token_file.create_shared(path)
+    assert len(load(path, shared=True)) == 1

@@ -175,7 +175,7 @@ async def test_token_revoked_by_the_command_is_rejected_within_two_seconds(servi
     async with service.started():
         assert service.accepts(secret)
         # The start of the command does not count towards the two seconds.
-        program = [sys.executable, "-c", "from jobsvc.cli.token import token; token()"]
+        program = [sys.executable, "-c", "from jobsvc.cli.secrets.token import token; token()"]
         command = [*program, "revoke", token.id, "--state-dir", str(service.path.parent)]
         done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
         assert done.stdout == b""

@@ -1,4 +1,4 @@
-"""Turn errors of the files in the state directory into messages with a remedy."""
+"""Turn errors of the files in the state or secrets directory into messages with a remedy."""
 
 from __future__ import annotations
 
@@ -20,36 +20,44 @@ _REMEDIES: Final = {
     errno.EDQUOT: "; free disk space there, or raise the quota",
     errno.EROFS: "; mount it writable, or use another --state-dir",
 }
+_SHARED_REMEDIES: Final = _REMEDIES | {
+    errno.EROFS: "; change the secret where it is made, or name a copy that can be written as --secrets-dir"
+}
 LABELS_REMEDY: Final = "; correct it, or remove it: only the labels are lost, the tokens remain valid"
 
 
 @contextmanager
-def state_file_errors(path: Path) -> Iterator[None]:
-    """Turn faults of the state directory into a one-line message with the remedy, and an exit code."""
+def state_file_errors(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Turn faults of a file's directory into a one-line message with the remedy, and an exit code.
+
+    `shared`: whether that is a secrets directory.
+    """
     try:
         yield
     except token_file.BadTokenFile as exc:
         cause = exc.__cause__
         remedy = "; correct it or restore it from a backup" if isinstance(cause, ValueError) else ""
         if isinstance(cause, PermissionError):
-            remedy = _other_user(path)
+            remedy = _other_user(path, shared=shared)
         elif str(exc).startswith(str(path.with_name(TOKEN_LABELS_FILE))):
             remedy = LABELS_REMEDY
         raise file_error(f"{exc}{remedy}", cause) from exc
     except PermissionError as exc:
-        raise file_error(f"{path.parent}: {describe(exc)}{_other_user(path)}", exc) from exc
+        raise file_error(f"{path.parent}: {describe(exc)}{_other_user(path, shared=shared)}", exc) from exc
     except OSError as exc:
-        remedy = _REMEDIES.get(exc.errno or 0, "")
+        remedy = (_SHARED_REMEDIES if shared else _REMEDIES).get(exc.errno or 0, "")
         raise file_error(f"{exc.filename or path.parent}: {describe(exc)}{remedy}", exc) from exc
 
 
-def _other_user(path: Path) -> str:
+def _other_user(path: Path, *, shared: bool) -> str:
     """Return the remedy for a permission error: run as the owner, or check the directory's path."""
     folder = path.parent
     try:
         owner = folder.stat().st_uid
     except OSError:
         owner = os.geteuid()
+    kind = "secrets" if shared else "state"
     if owner == os.geteuid():
-        return "; check that this is the service's state directory (--state-dir or JOBSVC_STATE_DIR)"
-    return f"; run this command as {user_name(owner)}, the owner of the state directory"
+        names = f"--{kind}-dir or JOBSVC_{kind.upper()}_DIR"
+        return f"; check that this is the service's {kind} directory ({names})"
+    return f"; run this command as {user_name(owner)}, the owner of the {kind} directory"

@@ -16,11 +16,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from jobsvc.cli.token import token
+from jobsvc.cli.secrets.token import token
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state import private_file
 from jobsvc.storage.state.token_file import digest_of, load
+from jobsvc.storage.state.token_format import render_tokens
+from jobsvc.storage.state.token_use_file import record_use
 from tests.programs.external_programs import without_coverage
+from tests.storage.state.secrets_folders import KubernetesSecret
 
 
 @pytest.fixture
@@ -276,7 +279,7 @@ def test_error_of_the_state_directory_is_explained(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else")
 def test_state_directory_of_another_user_is_reported_with_the_user() -> None:
-    program = "import os; from jobsvc.cli.token import token; os.setuid(65534); token()"
+    program = "import os; from jobsvc.cli.secrets.token import token; os.setuid(65534); token()"
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         state = Path(folder) / "state"
@@ -348,3 +351,79 @@ def test_every_owner_and_label_is_shown_in_any_locale(
     shown = jobsvc("token", "list", "--state-dir", str(state), PYTHONIOENCODING=encoding)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.rstrip().endswith("\\u591c" if encoding == "latin-1" else "夜")
+
+
+def test_rotate_prints_only_the_new_token_on_standard_output(state: Path) -> None:
+    first = created(state, "--label", "wall").stdout.strip()
+    (old,) = load(state / "tokens.json")
+    result = run("rotate", old.id, "--state-dir", state, "--overlap", "12h")
+    assert result.exit_code == 0, result.output
+    _, new = load(state / "tokens.json")
+    assert digest_of(result.stdout.removesuffix("\n")) == new.digest
+    assert (new.owner, new.label) == ("alice", "wall")
+    assert f"Token {new.id} of alice, valid until it is revoked, is in {state}/tokens.json." in result.stderr
+    assert re.search(rf"The old token {old.id} is valid until 20\S+Z\.", result.stderr)
+    assert first not in result.output
+
+
+def test_rotate_with_overlap_0_revokes_the_old_token(state: Path) -> None:
+    secret = created(state).stdout.strip()
+    result = CliRunner().invoke(
+        token,
+        ["rotate", "-", "--overlap", "0", "--expires", "never", "--state-dir", str(state)],
+        input=secret,
+    )
+    old, new = load(state / "tokens.json")
+    assert old.revoked is not None
+    assert new.expires is None
+    assert f"The old token {old.id} is revoked." in result.stderr
+
+
+def test_rotate_of_an_ended_or_unknown_token_creates_none(state: Path) -> None:
+    secret = created(state, "--expires", "1s").stdout.strip()
+    (old,) = load(state / "tokens.json")
+    run("revoke", old.id, "--state-dir", state)
+    for name, reason in ((old.id, "The token is revoked; create another"), (f"{secret}x", "No token in")):
+        result = run("rotate", name, "--state-dir", state)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert reason in result.stderr
+        assert secret not in result.output
+    assert len(load(state / "tokens.json")) == 1
+
+
+@pytest.mark.parametrize("overlap", ["never", "-1h", "0h", "1"])
+def test_invalid_overlap_is_wrong_use(overlap: str, state: Path) -> None:
+    created(state)
+    (old,) = load(state / "tokens.json")
+    assert run("rotate", old.id, "--state-dir", state, "--overlap", overlap).exit_code == 2
+    assert load(state / "tokens.json") == (old,)
+
+
+def test_tokens_are_in_the_secrets_directory_and_their_use_in_the_state_directory(
+    state: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "secrets"
+    state.mkdir()
+    config = tmp_path / "jobsvc.toml"
+    config.write_text('state-dir = "state"\nsecrets-dir = "secrets"\n')
+    result = run("create", "--owner", "alice", "--config", config)
+    assert f"is in {folder}/tokens.json." in result.stderr
+    (kept,) = load(folder / "tokens.json", shared=True)
+    record_use(state / "token-use.json", {kept.id: 1e9}, [kept.id])
+    listed = run("list", "--json", JOBSVC_SECRETS_DIR=str(folder), JOBSVC_STATE_DIR=str(state))
+    assert json.loads(listed.stdout)["lastUsed"] == "2001-09-09T01:46:40.000Z"
+    revoked = run("revoke", kept.id, "--secrets-dir", folder)
+    assert revoked.stderr == f"Token {kept.id} of alice is revoked in {folder}/tokens.json.\n"
+    assert run("prune", "--secrets-dir", folder).stderr == "0 expired tokens removed.\n"
+    assert not (state / "tokens.json").exists()
+
+
+def test_mounted_secret_is_not_changed(tmp_path: Path) -> None:
+    secret = KubernetesSecret(tmp_path / "secret")
+    secret.replace({"tokens.json": render_tokens([])})
+    result = run("create", "--owner", "alice", "--secrets-dir", secret.folder)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"Error: {secret.folder}/tokens.json: EROFS (a symbolic link, so the file is managed elsewhere);"
+        " change the secret where it is made, or name a copy that can be written as --secrets-dir\n"
+    )

@@ -1,0 +1,1 @@
+"""Commands that change tokens, links and the secrets directory."""
