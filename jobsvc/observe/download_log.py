@@ -1,4 +1,4 @@
-"""Write every download as one JSON line to downloads.jsonl in the state directory.
+"""Write every download as one JSON line to a file in the state directory, which no other instance writes.
 
 A separate thread writes. Requests neither wait for it nor fail because of it: lines lost to a full disk or a
 full queue are counted, and logged once. Not logging's QueueListener and RotatingFileHandler: stopping them
@@ -21,7 +21,6 @@ from jobsvc.domain.timestamp import format_time
 from jobsvc.observe import json_lines
 from jobsvc.observe.rotating_file import RotatingFile
 
-FILE_NAME: Final = "downloads.jsonl"
 MAX_FILE_BYTES: Final = 64_000_000
 """Maximum size of one file in bytes."""
 OLD_FILES: Final = 5
@@ -73,9 +72,9 @@ class DownloadRecord(NamedTuple):
     by_link: bool = False
     """Whether the request used a download link."""
 
-    def line(self) -> bytes:
-        """Encode the record as a line of the log, without the line break."""
-        return json_lines.encode(self._object())
+    def line(self, instance: str) -> bytes:
+        """Encode the record as a line of the log of an instance, without the line break."""
+        return json_lines.encode({**self._object(), "instance": instance})
 
     def _object(self) -> dict[str, Any]:
         return {
@@ -112,14 +111,17 @@ class DownloadLog:
 
     def __init__(
         self,
-        state_dir: Path,
+        path: Path,
         on_error: Callable[[], object],
         *,
+        instance: str,
         max_file_bytes: int = MAX_FILE_BYTES,
         old_files: int = OLD_FILES,
         max_queued: int = MAX_QUEUED_LINES,
     ) -> None:
-        self._file = RotatingFile(state_dir / FILE_NAME, max_file_bytes, old_files)
+        """`instance` is the name of this process, and in every line."""
+        self._file = RotatingFile(path, max_file_bytes, old_files)
+        self._instance = instance
         self._on_error = on_error
         self._max_write_bytes = max_file_bytes // WRITES_PER_FILE
         self._max_queued = max_queued
@@ -169,7 +171,7 @@ class DownloadLog:
         """Encode the waiting records that fit into one write, at least one."""
         lines, size = [], 0
         for record in tuple(self._waiting):
-            lines.append(record.line())
+            lines.append(record.line(self._instance))
             size += len(lines[-1])
             if size > self._max_write_bytes:
                 break

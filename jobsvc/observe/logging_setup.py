@@ -21,8 +21,11 @@ from jobsvc.observe.line_limit import LineLimit
 from jobsvc.observe.redaction import redact_mapping
 
 
-def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
-    """Send all logging of this process to `stream` (by default standard error); replaces earlier handlers."""
+def configure(stream: TextIO | None = None, *, level: int = logging.INFO, instance: str = "") -> None:
+    """Send all logging of this process to `stream` (by default standard error); replaces earlier handlers.
+
+    `instance`, the name of this process, is in every line.
+    """
     stream = sys.stderr if stream is None else stream
     if isinstance(stream, TextIOWrapper) and not stream.isatty():
         stream.reconfigure(encoding="utf-8")  # JSON is UTF-8 in every locale
@@ -31,6 +34,7 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> Non
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         _add_request_id,
+        *([_add_instance(instance)] if instance else []),
     ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_formatter(shared, _terminal() if stream.isatty() else [_as_json]))
@@ -94,6 +98,14 @@ def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if current is not None:
         event.setdefault("requestId", current)
     return event
+
+
+def _add_instance(name: str) -> Processor:
+    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event.setdefault("instance", name)
+        return event
+
+    return add
 
 
 def _redact_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -64,6 +64,8 @@ class Metrics:
         self.shared_state_errors = self._counter("shared_state_errors_total", "Calls to Redis that failed.")
         self.process = ProcessMetrics()
         self.registry.register(self.process)
+        # Not a label `instance`: Prometheus sets that to the scraped address, and would rename this one.
+        self._instance = Info("jobsvc_instance", "Name of this process (--instance).", registry=self.registry)
         info = Info("jobsvc_build", "Version of jobsvc and of Python.", registry=self.registry)
         info.info({"version": __version__, "python": platform.python_version()})
 
@@ -218,6 +220,10 @@ class Metrics:
         self.accept_errors = self._counter(
             "accept_errors_total", "Connections not accepted because of a lack of descriptors or memory."
         )
+
+    def name_instance(self, name: str) -> None:
+        """Set the name of this process."""
+        self._instance.info({"name": name})
 
     def note_storage_response(self) -> None:
         """Record that storage responded just now; a response that something is absent counts too."""

@@ -45,12 +45,15 @@ MAX_BODY_BYTES: Final = 64 * 1024
 """Maximum size of a request body, in bytes."""
 
 
-def build_app(settings: Settings, on_indexed: Callable[[], None] | None = None) -> web.Application:
+def build_app(
+    settings: Settings, on_indexed: Callable[[], None] | None = None, instance: str | None = None
+) -> web.Application:
     """Build the application; the service starts and stops with it.
 
-    `on_indexed` is called once the first index is complete.
+    `on_indexed` is called once the first index is complete. `instance` is the name of this process, by
+    default that of the settings.
     """
-    parts = build_components(settings)
+    parts = build_components(settings, instance or settings.instance_name())
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     guard = _guard(settings, parts)
     add_routes(

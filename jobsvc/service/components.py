@@ -23,7 +23,14 @@ from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.jobs.reader import JobsRoot
-from jobsvc.storage.layout import DIGESTS_FILE, LINK_KEY_FILE, TOKEN_USE_FILE, TOKENS_FILE
+from jobsvc.storage.layout import (
+    DIGESTS_FILE,
+    DOWNLOADS_FILE,
+    LINK_KEY_FILE,
+    TOKEN_USE_FILE,
+    TOKENS_FILE,
+    instance_file,
+)
 from jobsvc.storage.processes.record_process import RecordProcessClient
 from jobsvc.storage.state.digest_file import DigestFile
 from jobsvc.web.auth.bearer import TokenAuthenticator
@@ -85,10 +92,14 @@ class Components:
     connection_timeouts: ConnectionTimeouts
 
 
-def build_components(settings: Settings) -> Components:
-    """Create all components. Nothing is started except the download log's thread."""
+def build_components(settings: Settings, instance: str) -> Components:
+    """Create all components. Nothing is started except the download log's thread.
+
+    `instance` is the name of this process.
+    """
     metrics = Metrics()
-    shared_state = _shared_state(settings, metrics)
+    metrics.name_instance(instance)
+    shared_state = _shared_state(settings, metrics, instance)
     disk = StorageExecutor(on_fault=_storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck_threads)
     record_process = RecordProcessClient()
@@ -97,7 +108,7 @@ def build_components(settings: Settings) -> Components:
     )
     slots, log_slots = _slots(settings, metrics), _slots(settings, metrics)
     metrics.downloads_in_progress.set_function(lambda: slots.taken)
-    digest_file = DigestFile(settings.state_dir / DIGESTS_FILE)
+    digest_file = DigestFile(settings.state_dir / instance_file(DIGESTS_FILE, settings.instance))
     crc32_table = Crc32Table()
     digests = DigestService(
         disk, root, digest_file, metrics, is_busy=lambda: slots.taken > 0, on_crc32=crc32_table.put
@@ -145,7 +156,11 @@ def build_components(settings: Settings) -> Components:
         links=SignedLinks(
             settings.secrets_folder / LINK_KEY_FILE, disk, authenticator, shared=secrets_shared
         ),
-        download_log=DownloadLog(settings.state_dir, metrics.download_log_errors.inc),
+        download_log=DownloadLog(
+            settings.state_dir / instance_file(DOWNLOADS_FILE, settings.instance),
+            metrics.download_log_errors.inc,
+            instance=instance,
+        ),
         files=JobFileAccess(
             disk=disk, root=root, catalogue=index.catalogue, updater=index.updater, freshness=index.freshness
         ),
@@ -173,13 +188,13 @@ def build_components(settings: Settings) -> Components:
     )
 
 
-def _shared_state(settings: Settings, metrics: Metrics) -> SharedStateConnection | None:
+def _shared_state(settings: Settings, metrics: Metrics, instance: str) -> SharedStateConnection | None:
     if not settings.shared_state:
         return None
     connection = SharedStateConnection(
         settings.shared_state,
         prefix=settings.shared_state_prefix,
-        instance=settings.instance_name,
+        instance=instance,
         on_error=metrics.shared_state_errors.inc,
     )
     metrics.shared_state_up.set_function(lambda: connection.is_up)

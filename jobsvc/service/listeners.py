@@ -6,18 +6,19 @@ in their backlog, and none is refused.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import stat
-from collections.abc import MutableMapping, Sequence
-from typing import Final
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import Any, Final
 
 from aiohttp import web
 
 FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START."""
-BACKLOG: Final = 1024
-INHERITED_BACKLOG: Final = 4096
+BACKLOG: Final = 4096
 """As systemd's Backlog=: listen(2) is called again for inherited sockets, and must not lower it."""
 
 
@@ -67,12 +68,57 @@ def _problem(inherited: socket.socket) -> str | None:
     return None
 
 
-async def listen(runner: web.BaseRunner, host: str, port: int, inherited: Sequence[socket.socket]) -> None:
-    """Accept connections on the inherited sockets or, if there are none, on host and port."""
-    if not inherited:
-        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
-    for each in inherited:
-        await web.SockSite(runner, each, backlog=INHERITED_BACKLOG).start()
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind a socket to each address of a host name, without listening. Blocking.
+
+    Addresses that this machine does not have are left out. Raises OSError if it has none, and UnicodeError.
+    """
+    bound: list[socket.socket] = []
+    unusable: OSError | None = None
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        new = None
+        try:
+            new = socket.socket(family, kind, protocol)
+            bound.append(_bound(new, address))
+        except OSError as exc:
+            if new is not None:
+                new.close()
+            if exc.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                close_all(bound)
+                raise
+            unusable = exc
+    if not bound and unusable is not None:
+        raise unusable
+    return bound
+
+
+def _bound(new: socket.socket, address: Any) -> socket.socket:  # noqa: ANN401 - as getaddrinfo returns it
+    new.setblocking(False)  # noqa: FBT003 - the socket module's own API
+    new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if new.family == socket.AF_INET6:
+        new.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    new.bind(address)
+    return new
+
+
+async def listen(runner: web.BaseRunner, sockets: Sequence[socket.socket]) -> None:
+    """Accept connections on these sockets."""
+    for each in sockets:
+        await web.SockSite(runner, each, backlog=BACKLOG).start()
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    """Close sockets; those that are closed already are left alone."""
+    for each in sockets:
+        each.close()
+
+
+def port_text(sockets: Sequence[socket.socket]) -> str:
+    """Return what distinguishes instances on one host: the first TCP port, or the path of a Unix socket."""
+    tcp = [each.getsockname()[1] for each in sockets if each.family != socket.AF_UNIX]
+    text = str(tcp[0]) if tcp else address_text(sockets[0].getsockname())
+    return re.sub(r"[^A-Za-z0-9._:@-]+", "-", text)
 
 
 def address_text(address: object) -> str:

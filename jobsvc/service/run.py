@@ -7,7 +7,8 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,15 @@ from jobsvc.service.app_factory import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
 from jobsvc.service.gc_tuning import disable_automatic_full_collections, freeze_existing_objects
 from jobsvc.service.lifespan import SHUTDOWN_TIMEOUT_S
-from jobsvc.service.listeners import UnusableSocket, address_text, inherited_sockets, listen
+from jobsvc.service.listeners import (
+    UnusableSocket,
+    address_text,
+    bind,
+    close_all,
+    inherited_sockets,
+    listen,
+    port_text,
+)
 from jobsvc.service.service_manager import ServiceManager
 from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
 from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url
@@ -55,24 +64,27 @@ async def serve(
     stop: asyncio.Event | None = None,
     on_indexed: Callable[[], None] | None = None,
     fast_path: bool = True,
-    inherited: Sequence[socket.socket] = (),
+    sockets: Sequence[socket.socket] = (),
     manager: ServiceManager | None = None,
 ) -> None:
     """Serve until `stop` is set, or until SIGTERM or SIGINT if it is not given.
 
     Then accept no more connections and let downloads finish within the grace period. `ready` is called with
     the address, `on_indexed` once the first index is complete. Without `fast_path`, each request gets a task;
-    responses do not differ. `inherited` sockets are served instead of host and port. Raises StartupError.
+    responses do not differ. Without `sockets`, new ones are bound to host and port. Raises StartupError.
     """
     stop = stop or _stop_on_signals()
     manager = manager or ServiceManager({})
     settings = await asyncio.to_thread(_with_password, settings)
-    app = build_app(settings, on_indexed)
+    sockets = sockets or await asyncio.to_thread(_bind, settings)
+    app = build_app(settings, on_indexed, settings.instance_name(port_text(sockets)))
     runner = ServiceRunner(app, fast_path=fast_path, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(app[ACCEPT_ERRORS])
     try:
-        await _start(runner, settings, inherited)
+        await _start(runner)
+        with _bind_errors(settings):
+            await listen(runner, sockets)
         addresses = list(map(address_text, runner.addresses))
         log.info(
             "serving",
@@ -95,6 +107,7 @@ async def serve(
         log.info("stopping", grace=settings.shutdown_grace)
     finally:
         await runner.cleanup()
+        close_all(sockets)
         loop.set_exception_handler(None)
 
 
@@ -107,7 +120,7 @@ def _with_password(settings: Settings) -> Settings:
     return replace(settings, shared_state=url)
 
 
-async def _start(runner: web.BaseRunner, settings: Settings, inherited: Sequence[socket.socket]) -> None:
+async def _start(runner: web.BaseRunner) -> None:
     try:
         await runner.setup()
     except (BadTokenFile, BadLinkKey) as exc:
@@ -116,12 +129,20 @@ async def _start(runner: web.BaseRunner, settings: Settings, inherited: Sequence
         raise StartupError(exc.detail, may_pass=True) from exc
     except OSError as exc:
         raise StartupError(describe(exc), may_pass=is_temporary(exc)) from exc
+
+
+def _bind(settings: Settings) -> list[socket.socket]:
+    with _bind_errors(settings):
+        return bind(settings.host, settings.port)
+
+
+@contextmanager
+def _bind_errors(settings: Settings) -> Iterator[None]:
     try:
-        await listen(runner, settings.host, settings.port, inherited)
+        yield
     except (OSError, UnicodeError) as exc:
-        raise StartupError(
-            _bind_error(exc, settings.host, settings.port), may_pass=is_temporary(exc)
-        ) from exc
+        message = _bind_error(exc, settings.host, settings.port)
+        raise StartupError(message, may_pass=is_temporary(exc)) from exc
 
 
 def _bind_error(exc: Exception, host: str, port: int) -> str:
@@ -152,32 +173,37 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
     for name, close in unknown_variables(os.environ):
         log.warning("unknown-variable", name=name, did_you_mean=close, effect="none")
     manager = ServiceManager(os.environ)
-    try:
-        inherited = inherited_sockets(os.environ)
-    except UnusableSocket as exc:
-        log.error("not-started", reason=str(exc))  # noqa: TRY400 - no traceback: the reason is sufficient
-        return 2
-    if inherited:
-        log.info("inherited-sockets", sockets=len(inherited), effect="--host and --port are not used")
     raise_descriptor_limit()
     disable_automatic_full_collections()
     fast_path = os.environ.get(FAST_PATH_VARIABLE) != "off"
     if not fast_path:
         log.warning("fast-path-off", variable=FAST_PATH_VARIABLE)
-    main = serve(
-        settings,
-        ready=ready,
-        on_indexed=freeze_existing_objects,
-        fast_path=fast_path,
-        inherited=inherited,
-        manager=manager,
-    )
     try:
+        sockets = _inherited() or _bind(settings)
+        logging_setup.configure(instance=settings.instance_name(port_text(sockets)))
+        main = serve(
+            settings,
+            ready=ready,
+            on_indexed=freeze_existing_objects,
+            fast_path=fast_path,
+            sockets=sockets,
+            manager=manager,
+        )
         _run_loop(main)
     except StartupError as exc:
         log.error("not-started", reason=str(exc))  # noqa: TRY400 - no traceback: the reason is sufficient
         return exc.exit_code
     return 0
+
+
+def _inherited() -> list[socket.socket]:
+    try:
+        sockets = inherited_sockets(os.environ)
+    except UnusableSocket as exc:
+        raise StartupError(str(exc), may_pass=False) from exc
+    if sockets:
+        log.info("inherited-sockets", sockets=len(sockets), effect="--host and --port are not used")
+    return sockets
 
 
 def _run_loop(main: Coroutine[Any, Any, None]) -> None:

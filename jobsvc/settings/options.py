@@ -250,10 +250,9 @@ class Settings:
         """The directory of tokens and link key: `secrets_dir` if there is one, else `state_dir`."""
         return self.secrets_dir or self.state_dir
 
-    @property
-    def instance_name(self) -> str:
-        """The name of this process: `instance`, or the host name and the port."""
-        return self.instance or f"{socket.gethostname()}:{self.port}"
+    def instance_name(self, port: str = "") -> str:
+        """Return the name of this process: `instance`, or the host name and the port on which it listens."""
+        return self.instance or f"{socket.gethostname()}:{port or self.port}"
 
 
 _SINGULAR: Final = {

@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 STATUS_FILE: Final = "status.json"
 DEFAULT_LOG: Final = "render.log"
@@ -22,6 +23,17 @@ TOKEN_USE_FILE: Final = "token-use.json"  # noqa: S105 - likewise
 LINK_KEY_FILE: Final = "link.key"
 SHARED_STATE_PASSWORD_FILE: Final = "shared-state-password"  # noqa: S105 - likewise
 DIGESTS_FILE: Final = "digests.jsonl"
+DOWNLOADS_FILE: Final = "downloads.jsonl"
+
+
+def instance_file(name: str, instance: str) -> str:
+    """Return the name of a file that only one instance writes: NAME-INSTANCE.jsonl; `name` if it is "".
+
+    Instances with different names can share a state directory. Characters that some file systems do not allow
+    are percent-encoded.
+    """
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}-{quote(instance, safe='@')}{dot}{suffix}" if instance else name
 
 
 class OutputRoot(NamedTuple):

@@ -73,7 +73,7 @@ def hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def test_download_is_one_line_with_all_fields(tmp_path: Path) -> None:
-    downloads = DownloadLog(tmp_path, Losses())
+    downloads = DownloadLog(tmp_path / "downloads.jsonl", Losses(), instance="a")
     downloads.write(record())
     downloads.close()
     assert lines(tmp_path / "downloads.jsonl") == [
@@ -92,6 +92,7 @@ def test_download_is_one_line_with_all_fields(tmp_path: Path) -> None:
             "bytesPromised": 10,
             "seconds": 1.235,
             "outcome": "client-gone",
+            "instance": "a",
         }
     ]
     assert stat.S_IMODE((tmp_path / "downloads.jsonl").stat().st_mode) == 0o600
@@ -99,7 +100,7 @@ def test_download_is_one_line_with_all_fields(tmp_path: Path) -> None:
 
 def test_file_name_that_is_not_utf_8_is_kept(tmp_path: Path) -> None:
     losses = Losses()
-    downloads = DownloadLog(tmp_path, losses)
+    downloads = DownloadLog(tmp_path / "downloads.jsonl", losses, instance="a")
     downloads.write(record(file="\udcff\n.mp4"))
     downloads.close()
     assert losses.count == 0
@@ -113,8 +114,10 @@ def test_outcomes_are_the_documented_ones() -> None:
 
 
 def test_rotation_loses_nothing_within_its_limits(tmp_path: Path) -> None:
-    size = len(record(10).line()) + 1
-    downloads = DownloadLog(tmp_path, Losses(), max_file_bytes=3 * size, old_files=2)
+    size = len(record(10).line("a")) + 1
+    downloads = DownloadLog(
+        tmp_path / "downloads.jsonl", Losses(), max_file_bytes=3 * size, old_files=2, instance="a"
+    )
     for number in range(10, 18):
         downloads.write(record(number))
     downloads.close()
@@ -127,7 +130,7 @@ def test_rotation_loses_nothing_within_its_limits(tmp_path: Path) -> None:
 
 def test_records_of_many_threads_are_complete_lines(tmp_path: Path) -> None:
     losses = Losses()
-    downloads = DownloadLog(tmp_path, losses)
+    downloads = DownloadLog(tmp_path / "downloads.jsonl", losses, instance="a")
 
     def end_downloads(first: int) -> None:
         for number in range(first, first + 200):
@@ -147,7 +150,7 @@ def test_records_of_many_threads_are_complete_lines(tmp_path: Path) -> None:
 def test_failing_disk_is_counted_each_time_and_logged_once(tmp_path: Path) -> None:
     losses, state = Losses(), tmp_path / "state"
     with capture_logs() as logged:
-        downloads = DownloadLog(state, losses)
+        downloads = DownloadLog(state / "downloads.jsonl", losses, instance="a")
         for number in range(3):
             downloads.write(record(number))
         until(lambda: losses.count == 3)
@@ -175,7 +178,7 @@ def test_queue_overflow_is_logged_once_and_again_when_it_ends(tmp_path: Path, hu
 
     structlog.configure(processors=[keep])
     try:
-        downloads = DownloadLog(tmp_path, losses, max_queued=5)
+        downloads = DownloadLog(tmp_path / "downloads.jsonl", losses, max_queued=5, instance="a")
         for number in range(20):
             downloads.write(record(number))
         hung.set()
@@ -188,7 +191,7 @@ def test_queue_overflow_is_logged_once_and_again_when_it_ends(tmp_path: Path, hu
 
 def test_record_after_close_is_counted_as_lost(tmp_path: Path) -> None:
     losses = Losses()
-    downloads = DownloadLog(tmp_path, losses)
+    downloads = DownloadLog(tmp_path / "downloads.jsonl", losses, instance="a")
     downloads.close()
     downloads.close()
     downloads.write(record())
@@ -198,7 +201,7 @@ def test_record_after_close_is_counted_as_lost(tmp_path: Path) -> None:
 
 def test_hanging_disk_delays_neither_downloads_nor_shutdown(tmp_path: Path, hung: threading.Event) -> None:
     losses = Losses()
-    downloads = DownloadLog(tmp_path, losses, max_queued=5)
+    downloads = DownloadLog(tmp_path / "downloads.jsonl", losses, max_queued=5, instance="a")
     begin = time.monotonic()
     for number in range(8):
         downloads.write(record(number))
@@ -214,7 +217,7 @@ def test_hanging_disk_delays_neither_downloads_nor_shutdown(tmp_path: Path, hung
 
 def test_close_waits_for_a_slow_disk_within_its_deadline(tmp_path: Path, hung: threading.Event) -> None:
     losses = Losses()
-    downloads = DownloadLog(tmp_path, losses)
+    downloads = DownloadLog(tmp_path / "downloads.jsonl", losses, instance="a")
     downloads.write(record())
     threading.Timer(0.1, hung.set).start()
     downloads.close()
@@ -227,7 +230,7 @@ def test_process_ends_although_the_log_disk_hangs(tmp_path: Path) -> None:
     program = (
         "import time; from pathlib import Path\n"
         "from jobsvc.observe.download_log import DownloadLog, DownloadRecord, Outcome\n"
-        f"log = DownloadLog(Path({str(tmp_path)!r}), lambda: None)\n"
+        f"log = DownloadLog(Path({str(tmp_path)!r}) / 'downloads.jsonl', lambda: None, instance='a')\n"
         "for n in range(300):\n"
         "  log.write(DownloadRecord(0, 'r', 't', 'o', 'j', 'x' * 999, '', '', 1, 1, 1, Outcome.COMPLETE))\n"
         "begin = time.monotonic(); log.close(0.3); assert time.monotonic() - begin < 2\n"

@@ -40,6 +40,7 @@ FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "bytesPromised": int,
     "seconds": (int, float),
     "outcome": str,
+    "instance": str,
 }
 DOWNLOAD: Final = "/api/jobs/job-1/download"
 SMALL: Final = random.Random(7).randbytes(10_000)  # noqa: S311 - only bytes that differ, as below

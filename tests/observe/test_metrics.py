@@ -48,6 +48,7 @@ FIXED = {
     "jobsvc_event_streams": "gauge",
     "jobsvc_events_merged": "counter",
     "jobsvc_build_info": "gauge",
+    "jobsvc_instance_info": "gauge",
     "jobsvc_token_use_errors": "counter",
     "jobsvc_tokens_expiring_soon": "gauge",
     "jobsvc_watcher_unknown_lines": "counter",
