@@ -17,6 +17,7 @@ import structlog
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.index.catalogue.catalogue_updater import CatalogueUpdater
+from jobsvc.index.catalogue.change_journal import ChangeJournal
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.freshness import Freshness
 from jobsvc.index.catalogue.index_stats import IndexStats
@@ -79,6 +80,7 @@ class JobIndex:
 
         self.catalogue = catalogue = Catalogue()
         self.stalled = StalledJobs(catalogue, stalled_after)  # before the listeners that use it
+        self.journal = journal = ChangeJournal(catalogue)
         self.stats = IndexStats()
         self._coverage = coverage = WatchCoverage(self._on_missed_event, needs_recheck)
         self._root_check = root_check = RootCheck()
@@ -141,6 +143,7 @@ class JobIndex:
             disk,
             root,
             catalogue,
+            journal=journal,
             refresher=refresher,
             coverage=coverage,
             root_check=root_check,

@@ -32,6 +32,9 @@ SLOT_LIMITS: Final = ("token", "owner", "all")
 STREAMS: Final = ("job", "jobs", "log")
 """The subjects of event streams."""
 
+KEPT: Final = ("changes", "jobs", "nothing")
+"""What was kept since a client's last event: each change, which jobs changed, or neither: all are sent."""
+
 CLOSE_REASONS: Final = ("header-timeout", "idle-timeout", "send-timeout", "evicted")
 """Reasons for which the service closes a connection."""
 
@@ -198,6 +201,12 @@ class Metrics:
         )
         for what in STREAMS:
             self.streams.labels(what)
+        self.streams_resumed = self._counter(
+            "event_streams_resumed_total",
+            "Streams of all jobs that continue after an earlier event, by what was kept since then.",
+            "kept",
+            KEPT,
+        )
         self.streams_refused = self._counter(
             "streams_refused_total",
             "Event streams, followed logs and long polls refused because of a limit.",

@@ -173,7 +173,7 @@ def build_components(settings: Settings, instance: str) -> Components:
         ),
         representations=representations,
         permits=permits,
-        subscriptions=Subscriptions(index.catalogue),
+        subscriptions=Subscriptions(index.catalogue, index.journal),
         push_renderer=PushRenderer(index.log_tails, representations),
         long_lived=long_lived,
         streams=EventStreams(long_lived, metrics, work_lock, send_timeout=settings.send_timeout),

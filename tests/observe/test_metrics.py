@@ -46,6 +46,7 @@ FIXED = {
     "jobsvc_requests_waiting": "gauge",
     "jobsvc_logs_followed": "gauge",
     "jobsvc_event_streams": "gauge",
+    "jobsvc_event_streams_resumed": "counter",
     "jobsvc_events_merged": "counter",
     "jobsvc_build_info": "gauge",
     "jobsvc_instance_info": "gauge",

@@ -51,6 +51,11 @@ class CatalogueUpdater:
         self._missing_records = MissingFiles(recheck)
         self._missing_outputs = MissingFiles(recheck)
 
+    @property
+    def keeps_missing_files(self) -> bool:
+        """Whether a job is in the catalogue with a file that the last read did not find."""
+        return bool(self._missing_records or self._missing_outputs)
+
     def apply(self, result: ReadResult, root_stat: RootStat | None) -> None:
         """Apply the result of one read.
 

@@ -57,8 +57,8 @@ class Catalogue:
 
         The value is the time (monotonic seconds) until which reads of that name are ignored.
         """
-        self.on_rewritten: Callable[[str, JobSnapshot], None] | None = None
-        """Called if a record was written again with the same content; listeners are not called then."""
+        self.rewrite_listeners: list[Callable[[str, JobSnapshot], None]] = []
+        """Called if a record was written again with the same content; other listeners are not called then."""
         self._counts = dict.fromkeys(Status, 0)
         self._unfinished: dict[str, None] = {}
         self._listeners: list[ChangeListener] = []
@@ -104,8 +104,9 @@ class Catalogue:
         if snapshot.job == before.job and snapshot.kinds == before.kinds:
             # Keep the existing Job object: it is referenced elsewhere, and a second one only costs memory.
             entry.snapshot = snapshot.with_job(before.job)
-            if self.on_rewritten is not None and snapshot.record_version != before.record_version:
-                self.on_rewritten(job_id, entry.snapshot)
+            if snapshot.record_version != before.record_version:
+                for listener in self.rewrite_listeners:
+                    listener(job_id, entry.snapshot)
             if not snapshot.has_same_outputs(before):
                 self._notify(job_id, before, entry.snapshot)
             return False

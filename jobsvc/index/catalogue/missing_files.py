@@ -28,6 +28,9 @@ class MissingFiles:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._first_missing
 
+    def __len__(self) -> int:
+        return len(self._first_missing)
+
     def note_missing(self, job_id: str, started_at: float) -> bool:
         """Record that a read started at `started_at` (monotonic seconds) found the file missing.
 

@@ -36,7 +36,7 @@ class StalledJobs:
         self._scheduled: dict[str, float] = {}
         if after_s:
             catalogue.subscribe(self._on_change)
-            catalogue.on_rewritten = self._on_rewritten
+            catalogue.rewrite_listeners.append(self._on_rewritten)
 
     def __contains__(self, job_id: object) -> bool:
         """Return whether a job is stalled."""

@@ -12,6 +12,7 @@ from secrets import token_hex
 from typing import Final, NamedTuple
 
 from jobsvc.domain.job import Status
+from jobsvc.index.catalogue.change_journal import ChangeJournal
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
@@ -21,6 +22,15 @@ MAX_CHANGES: Final = 16_384
 
 class FeedOverrun(Exception):
     """The reader's position is older than the oldest kept change."""
+
+
+class FeedMark(NamedTuple):
+    """Up to where a client has read a feed; `seen_until` also means something to other processes."""
+
+    epoch: str
+    position: int
+    seen_until: float
+    """The client has every change on storage before this time (seconds since the epoch); 0 if unknown."""
 
 
 class FeedEvent(NamedTuple):
@@ -36,15 +46,23 @@ class FeedEvent(NamedTuple):
 class ChangeFeed:
     """The changes of one owner's jobs, or of all jobs, numbered from 0. Event loop only."""
 
-    def __init__(self, catalogue: Catalogue, owner: str | None, max_changes: int = MAX_CHANGES) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        journal: ChangeJournal,
+        owner: str | None,
+        max_changes: int = MAX_CHANGES,
+    ) -> None:
         """Create an empty feed of the jobs of `owner` (None: all owners)."""
         self.owner: Final = owner
         self.epoch: Final = token_hex(6)
         """Random id of this numbering; differs from any other feed's, also of an earlier process."""
         self._catalogue = catalogue
+        self.journal: Final = journal
         self._max_changes = max_changes
         self._first = 0
-        self._changes: list[tuple[str, Status | None]] = []
+        self._changes: list[tuple[str, Status | None, float]] = []
+        """Job id, its status before the change, and the journal's `seen_until` before the change."""
         self._newest: dict[str, int] = {}
 
     @property
@@ -56,7 +74,7 @@ class ChangeFeed:
         """Append a change of a job that belongs, or belonged before it, to this feed."""
         status_before = before.job.status if before is not None and self._is_owners(before) else None
         self._newest[job_id] = self.end
-        self._changes.append((job_id, status_before))
+        self._changes.append((job_id, status_before, self.journal.seen_until))
         if len(self._changes) > self._max_changes:
             self._forget(self._max_changes // 2)
 
@@ -72,8 +90,18 @@ class ChangeFeed:
         """
         if position < self._first:
             raise FeedOverrun
-        job_id, status_before = self._changes[position - self._first]
+        job_id, status_before, _ = self._changes[position - self._first]
         return job_id, status_before, self._newest[job_id] == position
+
+    def mark(self, position: int) -> FeedMark:
+        """Return the mark of a client that has all changes before a position."""
+        if position >= self.end:
+            seen_until = self.journal.seen_until
+        elif position >= self._first:
+            seen_until = self._changes[position - self._first][2]
+        else:
+            seen_until = 0.0
+        return FeedMark(self.epoch, position, seen_until)
 
     def has_all_from(self, position: int) -> bool:
         """Return whether all changes from a position on are kept."""
@@ -83,7 +111,7 @@ class ChangeFeed:
         return self.owner is None or snapshot.job.owner == self.owner
 
     def _forget(self, count: int) -> None:
-        for position, (job_id, _) in enumerate(self._changes[:count], self._first):
+        for position, (job_id, _, _) in enumerate(self._changes[:count], self._first):
             if self._newest[job_id] == position:
                 del self._newest[job_id]
         del self._changes[:count]
@@ -100,10 +128,13 @@ class FeedReader:
         self._feed = feed
         self._statuses = frozenset(statuses or Status)
         self.position = feed.end if position is None else position
+        """Position of the next change to be examined."""
         self.coalesced = 0
         """Number of changes skipped because a newer one of the same job follows."""
         self._skipped: dict[str, tuple[int, bool]] = {}
         """For each job with skipped changes: position of the first, and whether the job ever matched."""
+        self._may_know_any = False
+        """Whether the client may know jobs in states that they never had in this feed."""
 
     def next(self) -> FeedEvent | None:
         """Return the next change that matches the filter and advance; None if there is none yet.
@@ -112,7 +143,7 @@ class FeedReader:
         """
         while self.position < self._feed.end:
             job_id, status_before, is_newest = self._feed.change(self.position)
-            first, matched = self._skipped.get(job_id, (self.position, False))
+            first, matched = self._skipped.get(job_id, (self.position, self._may_know_any))
             # Any earlier status counts: a reader that resumed may have seen changes after its position.
             matched = matched or status_before in self._statuses
             self.position += 1
@@ -121,14 +152,23 @@ class FeedReader:
                 self._skipped[job_id] = first, matched
                 continue
             self._skipped.pop(job_id, None)
-            snapshot = self._feed.job(job_id)
-            if snapshot is not None and snapshot.job.status not in self._statuses:
-                snapshot = None
+            snapshot = self._matching(job_id)
             if snapshot is not None or matched:
-                return FeedEvent(self._resume_at(), job_id, snapshot)
+                return FeedEvent(self._resume_position, job_id, snapshot)
         return None
 
-    def _resume_at(self) -> int:
+    @property
+    def mark(self) -> FeedMark:
+        """Where to resume after the events so far."""
+        return self._feed.mark(self._resume_position)
+
+    @property
+    def _resume_position(self) -> int:
         for position, _ in self._skipped.values():
             return position
         return self.position
+
+    def _matching(self, job_id: str) -> JobSnapshot | None:
+        """Return a job's current snapshot; None if it is gone or does not match the filter."""
+        snapshot = self._feed.job(job_id)
+        return snapshot if snapshot is not None and snapshot.job.status in self._statuses else None

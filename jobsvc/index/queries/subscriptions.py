@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Final, TypeAlias
 
+from jobsvc.index.catalogue.change_journal import ChangeJournal
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.queries.change_feed import ChangeFeed
 from jobsvc.storage.jobs.snapshot import JobSnapshot
@@ -27,8 +28,9 @@ KEEP_FEED_S: Final = 300.0
 class Subscriptions:
     """Subscriptions to changes of jobs and owners. Event loop only."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, journal: ChangeJournal) -> None:
         self._catalogue = catalogue
+        self._journal = journal
         self._by_job: dict[str, set[Callback]] = {}
         self._feeds: dict[str | None, ChangeFeed] = {}
         self._readers: dict[str | None, set[Callback]] = {}
@@ -54,7 +56,7 @@ class Subscriptions:
 
         The value of the `with` statement is the owner's change feed.
         """
-        feed = self._feeds.setdefault(owner, ChangeFeed(self._catalogue, owner))
+        feed = self._feeds.setdefault(owner, ChangeFeed(self._catalogue, self._journal, owner))
         readers = self._readers.setdefault(owner, set())
         readers.add(callback)
         if (timer := self._expiry_timers.pop(owner, None)) is not None:

@@ -7,11 +7,12 @@ import contextlib
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from time import monotonic, thread_time
+from time import monotonic, thread_time, time
 from typing import Final
 
 import structlog
 
+from jobsvc.index.catalogue.change_journal import ChangeJournal
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.catalogue.index_stats import IndexStats
 from jobsvc.index.catalogue.root_check import RootCheck
@@ -48,6 +49,7 @@ class Reconciler:
         root: JobsRoot,
         catalogue: Catalogue,
         *,
+        journal: ChangeJournal,
         refresher: Refresher,
         coverage: WatchCoverage,
         root_check: RootCheck,
@@ -64,6 +66,7 @@ class Reconciler:
         self._disk = disk
         self._root = root
         self._catalogue = catalogue
+        self._journal = journal
         self._refresher = refresher
         self._coverage = coverage
         self._root_check = root_check
@@ -126,7 +129,7 @@ class Reconciler:
         return max(RECONCILE_INTERVAL_S, min(longest, MAX_RECONCILE_INTERVAL_S))
 
     async def _reconcile_once(self, *, names_only: bool) -> None:
-        started_at = monotonic()
+        started_at, wall_time = monotonic(), time()
         compare = partial(self._compare, names_only=names_only)
         scan, result, cpu_seconds = await self._disk.run_metadata("*scan", compare, LISTING_TIMEOUT_S)
         self._apply_listing(scan, result)
@@ -135,6 +138,8 @@ class Reconciler:
         if not self._is_watched():
             await self._disk.run_metadata("*scan", partial(self._note_inodes, scan), LISTING_TIMEOUT_S)
         self._record_reconcile(started_at, result)
+        found_all = self._refresher.is_settled and not names_only
+        self._journal.note_reconciled(wall_time, found_all=found_all)
 
     def _compare(self, *, names_only: bool) -> tuple[RootScan, Comparison, float]:
         before = thread_time()

@@ -72,6 +72,11 @@ class Refresher:
         self._disk_batches = 0
         """Batches for which a local disk had to read much."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the catalogue has what the last read of each job found: none failed, no file is awaited."""
+        return not (self._retries or self._updater.keeps_missing_files)
+
     async def refresh_queued(self) -> None:
         """Read queued jobs until cancelled; QUEUE_READERS of these run concurrently."""
         key = f"*queue-{next(self._keys)}"

@@ -23,6 +23,9 @@ class Retries:
         self._failing: set[str] = set()
         self._pending: set[str] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._failing)
+
     def failed(self, job_ids: Collection[str]) -> None:
         """Retry these jobs after a delay."""
         self._failing.update(job_ids)

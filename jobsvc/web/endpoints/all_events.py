@@ -2,7 +2,8 @@
 
 The stream covers the jobs in the requested states. `job` carries the current state of one, `removed` reports
 that a job is no longer among them, and `present` that all existing jobs have been sent. A client that
-reconnects gets the changes since its last event if they are still kept, otherwise all jobs again.
+reconnects gets the changes since its last event if they are still kept, also from another replica; otherwise
+all jobs again.
 
 A job has the same form as in the list, without its log: the cost of a stream does not depend on logs. Jobs
 are read from the index a few at a time, as fast as the client reads them.
@@ -11,7 +12,6 @@ are read from the index a few at a time, as fast as the client reads them.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Final
@@ -20,8 +20,9 @@ from aiohttp import web
 
 from jobsvc.domain.access import visible_owner
 from jobsvc.domain.job import Status
-from jobsvc.index.queries.change_feed import ChangeFeed, FeedEvent, FeedOverrun, FeedReader
+from jobsvc.index.queries.change_feed import ChangeFeed, FeedEvent, FeedMark, FeedOverrun, FeedReader
 from jobsvc.index.queries.listing import Listing
+from jobsvc.index.queries.moved_reader import MovedReader
 from jobsvc.index.queries.subscriptions import Subscriptions
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import query_params
@@ -30,11 +31,10 @@ from jobsvc.web.connection.fair_scheduling import YieldingLock
 from jobsvc.web.jobs.list_items import ListItemCache, ListItemCaches
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import PIECE_BYTES, EventStream, EventStreams
+from jobsvc.web.streaming.feed_marks import format_mark, parse_mark
 
 JOBS_PER_ITERATION: Final = 50
 """Jobs read from the index in one iteration of the event loop."""
-
-_POSITION: Final = re.compile("([0-9a-f]{12})-([0-9]{1,15})", re.ASCII)
 
 
 class AllEventsEndpoint:
@@ -67,8 +67,8 @@ class AllEventsEndpoint:
             self._streams.hold(request, "jobs") as long_lived,
             self._subscriptions.subscribe_owner(visible_owner(request[TOKEN]), long_lived.notify) as feed,
         ):
-            position = parse_position(feed, sse.last_event_id(request))
-            send_events = partial(self._send_all, feed, self._list_items.of(request), statuses, position)
+            last_event_id = sse.last_event_id(request)
+            send_events = partial(self._send_all, feed, self._list_items.of(request), statuses, last_event_id)
             return await self._streams.respond(long_lived, send_events)
 
     async def _send_all(
@@ -76,26 +76,38 @@ class AllEventsEndpoint:
         feed: ChangeFeed,
         list_items: ListItemCache,
         statuses: Collection[Status],
-        position: int | None,
+        last_event_id: str | None,
         stream: EventStream,
     ) -> None:
         while stream.is_open and not self._ready.is_set():
             await stream.wait(1)  # a job that has not been read yet must not look as if it did not exist
+        reader = self._resume(feed, statuses, last_event_id)
         while stream.is_open:
-            reader = FeedReader(feed, statuses, position)
-            if position is None:
-                await self._send_present(feed, list_items, statuses, reader.position, stream)
+            if reader is None:
+                reader = FeedReader(feed, statuses)
+                await self._send_present(feed, list_items, statuses, reader, stream)
             try:
                 await self._send_changes(feed, list_items, reader, stream)
             except FeedOverrun:
-                position = None
+                reader = None
+
+    def _resume(
+        self, feed: ChangeFeed, statuses: Collection[Status], last_event_id: str | None
+    ) -> FeedReader | None:
+        """Return a reader that continues after the client's last event; None if all jobs have to be sent."""
+        if last_event_id is None:
+            return None
+        reader = _reader_after(feed, statuses, parse_mark(last_event_id))
+        kept = "nothing" if reader is None else "jobs" if isinstance(reader, MovedReader) else "changes"
+        self._metrics.streams_resumed.labels(kept).inc()
+        return reader
 
     async def _send_present(
         self,
         feed: ChangeFeed,
         list_items: ListItemCache,
         statuses: Collection[Status],
-        position: int,
+        reader: FeedReader,
         stream: EventStream,
     ) -> None:
         """Send the current state of all jobs; changes made meanwhile are sent afterwards."""
@@ -109,7 +121,7 @@ class AllEventsEndpoint:
             events = [part for element in elements for part in sse.parts("job", None, element.json)]
             sent += len(elements)
             if page.after is None:
-                present = sse.event("present", b'{"jobs":%d}' % sent, _event_id(feed, position))
+                present = sse.event("present", b'{"jobs":%d}' % sent, format_mark(reader.mark))
                 return await stream.send(*events, present)
             if events:
                 await stream.send(*events)
@@ -127,6 +139,7 @@ class AllEventsEndpoint:
             if events:
                 await stream.send(*events)
             else:
+                stream.heartbeat = sse.position(format_mark(reader.mark))
                 await stream.wait()
 
 
@@ -138,29 +151,27 @@ def _changed(feed: ChangeFeed, list_items: ListItemCache, reader: FeedReader) ->
     events: list[sse.Buffer] = []
     size = 0
     while size < PIECE_BYTES and (event := reader.next()) is not None:
-        buffers = _format(feed, list_items, event)
+        buffers = _format(event, format_mark(reader.mark), list_items, with_owner=feed.owner is None)
         events += buffers
         size += sum(map(len, buffers))
     return events
 
 
-def _format(feed: ChangeFeed, list_items: ListItemCache, event: FeedEvent) -> Sequence[sse.Buffer]:
+def _format(
+    event: FeedEvent, event_id: str, list_items: ListItemCache, *, with_owner: bool
+) -> Sequence[sse.Buffer]:
     if event.snapshot is None:
-        return (sse.removed(event.job_id, _event_id(feed, event.position)),)
-    element = list_items.json_of(event.snapshot, with_owner=feed.owner is None)
-    return sse.parts("job", _event_id(feed, event.position), element)
+        return (sse.removed(event.job_id, event_id),)
+    return sse.parts("job", event_id, list_items.json_of(event.snapshot, with_owner=with_owner))
 
 
-def parse_position(feed: ChangeFeed, offered: str | None) -> int | None:
-    """Parse the position that a reconnecting client sends as its last event id.
-
-    Returns None if it is invalid, of another feed or process, or if changes since then are no longer kept.
-    """
-    match = _POSITION.fullmatch(offered or "")
-    if match is None or match[1] != feed.epoch or not feed.has_all_from(int(match[2])):
+def _reader_after(feed: ChangeFeed, statuses: Collection[Status], mark: FeedMark | None) -> FeedReader | None:
+    """Return a reader that starts at a mark of this or another feed; None if that is not possible."""
+    if mark is None:
         return None
-    return int(match[2])
-
-
-def _event_id(feed: ChangeFeed, position: int) -> str:
-    return f"{feed.epoch}-{position}"
+    if mark.epoch == feed.epoch and feed.has_all_from(mark.position):
+        return FeedReader(feed, statuses, mark.position)
+    try:
+        return MovedReader(feed, statuses, mark)
+    except FeedOverrun:
+        return None

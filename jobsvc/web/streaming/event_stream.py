@@ -26,7 +26,7 @@ from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.long_lived import LongLivedRequest, LongLivedRequests
 
 KEEP_ALIVE_INTERVAL_S: Final = 15.0
-"""Seconds without an event after which a comment is sent: proxies close idle connections."""
+"""Seconds without an event after which a comment or an id is sent: proxies close idle connections."""
 MAX_UNSENT_BYTES: Final = 16 * 1024
 """Unsent bytes in the kernel, and as many in the transport, above which writing waits for the client."""
 PIECE_BYTES: Final = 32 * 1024
@@ -40,7 +40,7 @@ _FIELDS: Final = {
 }
 _GREETING: Final = b"retry: 2000\n\n"
 """Milliseconds after which a client that lost its connection should reconnect."""
-_HEARTBEAT: Final = b":\n\n"
+_COMMENT: Final = b":\n\n"
 
 
 class EventStream:
@@ -58,6 +58,8 @@ class EventStream:
         self._work_lock = work_lock
         self._send_timeout = send_timeout
         self._last_sent_at = monotonic()
+        self.heartbeat = _COMMENT
+        """What is sent after KEEP_ALIVE_INTERVAL_S without an event."""
 
     @property
     def is_open(self) -> bool:
@@ -92,7 +94,7 @@ class EventStream:
         self._request.deadline = min(heartbeat_at, monotonic() + timeout_s)
         await self._request.wait()
         if self.is_open and monotonic() >= heartbeat_at:
-            await self.send(_HEARTBEAT)
+            await self.send(self.heartbeat)
 
 
 EventWriter: TypeAlias = Callable[[EventStream], Awaitable[None]]

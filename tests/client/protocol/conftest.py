@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobsvc.client.protocol import event_source, long_lived, polled_job, retry
+from jobsvc.client.protocol import event_source, long_lived, polled_job, retry, tracked_jobs
 from tests.client.scripted_service import Clock
 
 
@@ -12,6 +12,6 @@ from tests.client.scripted_service import Clock
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the clock of all operations."""
     fake = Clock()
-    for module in (event_source, long_lived, polled_job, retry):
+    for module in (event_source, long_lived, polled_job, retry, tracked_jobs):
         monkeypatch.setattr(module, "monotonic", fake)
     return fake

@@ -154,6 +154,42 @@ def test_several_jobs_of_which_one_is_deleted(clock: Clock) -> None:
     assert watched(service, "a", "b") == ["a rendering", "b rendering", "-a", "b canceled"]
 
 
+@pytest.mark.parametrize("again", [removed("a", 3), listed(job("b"))])
+def test_deleted_job_of_several_that_is_reported_again(clock: Clock, again: bytes) -> None:
+    service = ScriptedService(
+        clock,
+        event_stream(listed(job("a"), job("b")), removed("a", 2), LOST),
+        MISSING,
+        event_stream(again, changed("b", "failed", 4)),
+        MISSING,
+    )
+    assert watched(service, "a", "b") == ["a rendering", "b rendering", "-a", "b failed"]
+
+
+def test_job_that_left_the_stream_is_read_until_the_replica_that_responds_has_seen_it(clock: Clock) -> None:
+    service = ScriptedService(
+        clock,
+        event_stream(listed(job("a"), job("b", "failed")), removed("a", 2)),
+        json_response(job("a")),
+        json_response(job("a", progress=70)),
+        json_response(job("a", "completed")),
+    )
+    assert watched(service, "a", "b") == ["a rendering", "b failed", "a rendering", "a completed"]
+
+
+def test_job_that_leaves_the_stream_and_comes_back_is_not_read_for_ever(clock: Clock) -> None:
+    service = ScriptedService(
+        clock,
+        event_stream(
+            listed(job("a"), job("b")), removed("a", 2), changed("a", "queued", 3), changed("b", "failed", 4),
+            changed("a", "failed", 5),
+        ),
+        *[json_response(job("a", "queued"))] * 20,
+    )  # fmt: skip
+    assert watched(service, "a", "b") == ["a rendering", "b rendering", "a queued", "b failed", "a failed"]
+    assert len(service.targets) < 15
+
+
 def test_one_of_several_that_never_existed(clock: Clock) -> None:
     with pytest.raises(JobNotFound, match="b"):
         watched(ScriptedService(clock, event_stream(listed(job("a"))), MISSING), "a", "b")

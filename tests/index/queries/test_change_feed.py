@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import parse_record
+from jobsvc.index.catalogue.change_journal import ChangeJournal
 from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.index.queries.change_feed import ChangeFeed, FeedOverrun, FeedReader
 from jobsvc.index.queries.subscriptions import CALLS_PER_ITERATION, Subscriptions
@@ -37,7 +38,8 @@ class Farm:
 
     def __init__(self, kept: int = 1000) -> None:
         self.catalogue = Catalogue()
-        self.feeds = {owner: ChangeFeed(self.catalogue, owner, kept) for owner in (*OWNERS, None)}
+        journal = ChangeJournal(self.catalogue)
+        self.feeds = {owner: ChangeFeed(self.catalogue, journal, owner, kept) for owner in (*OWNERS, None)}
         self.ever: dict[str | None, set[str]] = {owner: set() for owner in self.feeds}
         """Jobs that belonged to an owner at any time."""
         self.moment = 0.0
@@ -234,7 +236,8 @@ def test_positions_of_one_feed_are_invalid_in_another() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 200))
 async def test_all_waiting_readers_are_woken_once_and_a_bounded_number_per_iteration(count: int) -> None:
-    changes = Subscriptions(Catalogue())
+    catalogue = Catalogue()
+    changes = Subscriptions(catalogue, ChangeJournal(catalogue))
     woken: list[int] = []
 
     def wake(number: int) -> Callable[[], None]:
@@ -254,7 +257,7 @@ async def test_all_waiting_readers_are_woken_once_and_a_bounded_number_per_itera
 
 async def test_only_readers_of_the_job_or_its_owner_are_woken() -> None:
     catalogue = Catalogue()
-    changes = Subscriptions(catalogue)
+    changes = Subscriptions(catalogue, ChangeJournal(catalogue))
     woken: list[str] = []
     with (
         changes.subscribe_job("a", lambda: woken.append("job a")),
@@ -277,7 +280,7 @@ async def test_only_readers_of_the_job_or_its_owner_are_woken() -> None:
 async def test_feed_is_kept_for_a_while_after_its_last_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobsvc.index.queries.subscriptions.KEEP_FEED_S", 0.02)
     catalogue = Catalogue()
-    changes = Subscriptions(catalogue)
+    changes = Subscriptions(catalogue, ChangeJournal(catalogue))
 
     def wake() -> None:
         """Nothing."""
