@@ -11,6 +11,7 @@ import gc
 import random
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -86,11 +87,13 @@ class Load:
     drop: bool = True
     """Whether bodies are discarded in the kernel; otherwise they are copied as by a client library."""
     seed: int = 1
+    tls: ssl.SSLContext | None = None
+    """With TLS, `drop` has to be false, and responses have to be small."""
     _sink: bytearray = field(default_factory=lambda: bytearray(SINK_SIZE))
 
     def run(self, *, seconds: float = 0.0, each: int = 0) -> Outcome:
         """Run for `seconds`, or for `each` responses per connection; OSError, UnexpectedAnswer."""
-        with _connected(self.address, self.connections) as connections, _gc_disabled():
+        with _connected(self.address, self.connections, self.tls) as connections, _gc_disabled():
             outcome, requests = Outcome(), self._random_requests()
             poll, by_descriptor = select.epoll(), {}
             started_at, cpu_before = time.perf_counter(), time.process_time()
@@ -106,7 +109,7 @@ class Load:
                     raise UnexpectedAnswer("the server stopped responding")
                 for descriptor, _event in ready:
                     connection = by_descriptor[descriptor]
-                    if self._read(connection, outcome):
+                    if self._read_all(connection, outcome):
                         outcome.requests += 1
                         if each and connection.requests_sent >= each:
                             poll.unregister(descriptor)
@@ -127,6 +130,14 @@ class Load:
     def _send(self, connection: _Connection, request: bytes) -> None:
         connection.requests_sent += 1
         connection.sock.send(request)
+
+    def _read_all(self, connection: _Connection, outcome: Outcome) -> bool:
+        """Like `_read`, with what TLS has decrypted and epoll does not report."""
+        complete = self._read(connection, outcome)
+        if self.tls is not None:
+            while not complete and connection.sock.pending():  # type: ignore[attr-defined]
+                complete = self._read(connection, outcome)
+        return complete
 
     def _read(self, connection: _Connection, outcome: Outcome) -> bool:
         """Read what arrived; return whether the response is complete."""
@@ -157,19 +168,21 @@ class Load:
 
 def _content_length(data: bytes, end: int) -> int:
     header_start = data.find(b"\r\nContent-Length: ", 0, end)
+    if header_start < 0:  # HAProxy sends names in lower case
+        header_start = data.lower().find(b"\r\ncontent-length: ", 0, end)
     if header_start < 0:
         raise UnexpectedAnswer(f"a response without a Content-Length: {data[:end]!r}")
     return int(data[header_start + 18 : data.find(b"\r\n", header_start + 18)])
 
 
 @contextmanager
-def _connected(address: Address, count: int) -> Iterator[list[_Connection]]:
+def _connected(address: Address, count: int, tls: ssl.SSLContext | None) -> Iterator[list[_Connection]]:
     connections: list[_Connection] = []
     try:
         for _ in range(count):
             sock = socket.create_connection(address, timeout=TIMEOUT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connections.append(_Connection(sock))
+            connections.append(_Connection(tls.wrap_socket(sock) if tls else sock))
         yield connections
     finally:
         for connection in connections:

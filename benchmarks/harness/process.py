@@ -71,15 +71,11 @@ class Memory:
         raise LookupError(name)
 
 
-def start(
-    command: Sequence[str], log: Path, core: frozenset[int], *, descriptor: int | None = None
-) -> subprocess.Popen[bytes]:
+def start(command: Sequence[str], log: Path, core: frozenset[int]) -> subprocess.Popen[bytes]:
     """Start a program on one core, with its standard error in a file; its children inherit both.
 
-    `descriptor`, a listening socket, stays open in it, and nginx takes it over (NGINX in the environment).
     Python imports the modules of this checkout, whatever is installed.
     """
-    variables = {} if descriptor is None else {"NGINX": f"{descriptor};"}
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, core)
     try:
@@ -89,9 +85,8 @@ def start(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | variables,
+                env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
                 cwd=REPOSITORY,
-                pass_fds=() if descriptor is None else (descriptor,),
             )
     finally:
         os.sched_setaffinity(0, before)

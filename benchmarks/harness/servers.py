@@ -82,8 +82,8 @@ def jobsvc(
     """
     command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
     command += ["--port", "0", *(() if default_limits else UNLIMITED_FLAGS), *flags]
-    with _running("jobsvc", command, scratch, host_info.all_cores() if all_cores else None) as (running, log):
-        yield Server("jobsvc", _wait_for_address(running, log), running, log)
+    with running("jobsvc", command, scratch, host_info.all_cores() if all_cores else None) as (started, log):
+        yield Server("jobsvc", _wait_for_address(started, log), started, log)
 
 
 def token(scratch: Path, owner: str = "farm", *scopes: str) -> str:
@@ -99,8 +99,8 @@ def token(scratch: Path, owner: str = "farm", *scopes: str) -> str:
 def baseline(scratch: Path, what: str, path: Path, *, loop: str = "uvloop") -> Iterator[Server]:
     """Run one of benchmarks.harness.baselines over a file."""
     command = [sys.executable, "-m", "benchmarks.harness.baselines", what, str(path), "--loop", loop]
-    with _running(f"aiohttp-{what}-{loop}", command, scratch) as (running, log):
-        yield Server(f"aiohttp {what} ({loop})", _wait_for_address(running, log), running, log)
+    with running(f"aiohttp-{what}-{loop}", command, scratch) as (started, log):
+        yield Server(f"aiohttp {what} ({loop})", _wait_for_address(started, log), started, log)
 
 
 @contextmanager
@@ -109,21 +109,18 @@ def nginx(root: Path, scratch: Path) -> Iterator[Server]:
     port = free_port()
     user = "user root;" if os.geteuid() == 0 else ""
     text = _NGINX.format(user=user, scratch=scratch, port=port, root=root, nothing="-" * 400)
-    with nginx_at(("127.0.0.1", port), text, scratch) as server:
+    (scratch / "nginx.conf").write_text(text, "utf-8")
+    command = ["nginx", "-p", str(scratch), "-c", str(scratch / "nginx.conf")]
+    with running_at("nginx", ("127.0.0.1", port), command, scratch) as server:
         yield server
 
 
 @contextmanager
-def nginx_at(
-    address: Address, text: str, scratch: Path, listener: socket.socket | None = None
-) -> Iterator[Server]:
-    """Run nginx with a configuration that listens at an address; it takes over `listener`."""
-    (scratch / "nginx.conf").write_text(text, "utf-8")
-    command = ["nginx", "-p", str(scratch), "-c", str(scratch / "nginx.conf")]
-    descriptor = None if listener is None else listener.fileno()
-    with _running("nginx", command, scratch, descriptor=descriptor) as (running, log):
-        load_generator.until(lambda: _accepts_connections(address, running, log), START_TIMEOUT_S)
-        yield Server("nginx", address, running, log)
+def running_at(name: str, address: Address, command: Sequence[str], scratch: Path) -> Iterator[Server]:
+    """Run a server that listens at an address, and wait until it accepts connections."""
+    with running(name, command, scratch) as (started, log):
+        load_generator.until(lambda: _accepts_connections(address, started, log), START_TIMEOUT_S)
+        yield Server(name, address, started, log)
 
 
 def nginx_installed() -> bool:
@@ -132,20 +129,19 @@ def nginx_installed() -> bool:
 
 
 @contextmanager
-def _running(
+def running(
     name: str,
     command: Sequence[str],
     scratch: Path,
     cores: frozenset[int] | None = None,
-    *,
-    descriptor: int | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run a server on the server's core, or on these; yield its process and the file of its log."""
     log = scratch / f"{name}.log"
-    running = process.start(command, log, cores or host_info.cores()[0], descriptor=descriptor)
+    started = process.start(command, log, cores or host_info.cores()[0])
     try:
-        yield running, log
+        yield started, log
     finally:
-        process.stop(running)
+        process.stop(started)
 
 
 def _wait_for_address(running: subprocess.Popen[bytes], log: Path) -> Address:

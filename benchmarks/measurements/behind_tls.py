@@ -1,118 +1,145 @@
-"""Whole files through nginx with TLS: jobsvc behind it against nginx' own file, by nginx' buffering."""
+"""Whole files and status requests through nginx, HAProxy and Caddy with TLS, each as deploy/ configures it.
+
+BBR paces connections on loopback, and hides the differences. This network namespace has another congestion
+control: `unshare --net sh -c "ip link set lo up; sysctl -qw net.ipv4.tcp_congestion_control=reno; python -m
+benchmarks behind-tls"`.
+"""
 
 from __future__ import annotations
 
-import os
+import shutil
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from benchmarks.harness import farm, host_info, servers, table
 from benchmarks.harness.interleave import Plan, interleave
-from benchmarks.harness.load_generator import Outcome
+from benchmarks.harness.load_generator import Load, Outcome, get
 from benchmarks.harness.servers import Server
+from tests.deploy.reverse_proxies import FOLDER_VARIABLES, PROGRAMS, command_of, write_configuration
+from tests.programs.certificates import create_certificate
+from tests.programs.external_programs import SEARCH_PATH
 
 JOB: Final = "big-0001"
 GIB: Final = 1 << 30
 BUFFER_SIZE: Final = 256 * 1024
 """Bytes of the client's buffer."""
-CONGESTION_CONTROL: Final = b"reno"
-"""The same for every response: BBR would pace them on loopback and hide the differences."""
+CONNECTIONS: Final = 32
+SLICE_S: Final = 0.5
+"""Seconds of status requests to a server before the next has its turn."""
+PROXIES: Final = ("nginx", "HAProxy", "Caddy")
+OWN_FILE: Final = {"nginx": "nginx", "HAProxy": "nginx", "Caddy": "Caddy"}
+"""By proxy: the one whose own file it is compared with. HAProxy serves none."""
+DIRECT: Final = "jobsvc, without TLS"
+GOAL: Final = table.Goal(at_least=0.9)
+"""Relative to the speed of the own file."""
 
-NGINX_FILE: Final = "nginx' own file"
-DOCUMENTED: Final = "unbuffered, 64k (documented)"
-BUFFERING: Final = {
-    "unbuffered, default buffers": "proxy_buffering off;",
-    DOCUMENTED: """
-        proxy_buffering off; proxy_buffer_size 64k; proxy_buffers 8 64k; proxy_busy_buffers_size 128k;""",
-    "buffered, 16 64k": """
-        proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 128k;""",
+_FILE_ROUTES: Final = {
+    "nginx": ("    location / {", "    location /file/ {{ alias {folder}/; }}\n    location / {{"),
+    "Caddy": (
+        "\thandle {",
+        "\thandle_path /file/* {{\n\t\troot * {folder}\n\t\tfile_server\n\t}}\n\thandle {{",
+    ),
 }
-GOAL: Final = table.Goal(at_least=0.85)
-"""Relative to the speed of nginx' own file."""
-
-_NGINX: Final = """
-daemon off; {user} worker_processes 1; pid {scratch}/nginx.pid; error_log stderr error;
-events {{ }}
-http {{
-    access_log off; sendfile on; tcp_nopush on; gzip off; default_type application/octet-stream;
-    client_body_temp_path {scratch}/body; proxy_temp_path {scratch}/proxy;
-    fastcgi_temp_path {scratch}/fastcgi; uwsgi_temp_path {scratch}/uwsgi; scgi_temp_path {scratch}/scgi;
-    upstream jobsvc {{ server 127.0.0.1:{backend_port}; keepalive 32; }}
-    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
-    proxy_max_temp_file_size 0;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate {scratch}/certificate; ssl_certificate_key {scratch}/key;
-        location /file/ {{ alias {root}/{job}/output/; }}
-        {locations}
-    }}
-}}
-"""
+"""What serves the file itself: what to replace in a configuration, and by what."""
+_AS_DEBIAN: Final = (
+    "\nhttp {",
+    "\nhttp { sendfile on; tcp_nopush on; default_type application/octet-stream;",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _ProxiedServer(Server):
-    """nginx in front of another server."""
+    """A proxy in front of another server, or its own file."""
 
-    backend: Server
+    backend: Server | None = None
+    is_file: bool = False
 
     def cpu(self) -> float:
         """Return the CPU seconds that both have used."""
-        return Server.cpu(self) + self.backend.cpu()
+        return Server.cpu(self) + (self.backend.cpu() if self.backend else 0.0)
 
 
 def run(plan: Plan) -> None:
     """Measure and print."""
-    if not servers.nginx_installed():
-        table.note("nginx is not on the PATH: nothing to measure")
-        return
+    names = [name for name in PROXIES if shutil.which(PROGRAMS[name], path=SEARCH_PATH)]
+    for name in set(PROXIES) - set(names):
+        table.note(f"{name} is not on the PATH")
     size = int(plan.pick(GIB, GIB // 8))
     with ExitStack() as stack:
         scratch = stack.enter_context(farm.scratch("behind-tls", plan.scratch))
         root = scratch / "jobs"
-        farm.output(root, JOB, size)
+        file = farm.output(root, JOB, size)
         token = servers.token(scratch)
         ours = stack.enter_context(servers.jobsvc(root, scratch))
-        alone = stack.enter_context(_nginx(root, scratch, ours.address[1]))
-        nginx = _ProxiedServer(alone.name, alone.address, alone.process, alone.log, ours)
-        _compare(plan, nginx, size, token)
+        proxies = {name: stack.enter_context(_proxy(name, scratch, file, ours)) for name in names}
+        _compare_files(plan, proxies, size, token)
+        _compare_polls(plan, ours, proxies, token)
 
 
-def _compare(plan: Plan, nginx: Server, size: int, token: str) -> None:
+def _compare_files(plan: Plan, proxies: dict[str, _ProxiedServer], size: int, token: str) -> None:
+    control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text("utf-8").strip()
     table.title(
-        f"behind-tls: {size >> 20} MiB from the page cache through nginx with TLS, one at a time; nginx and "
-        f"jobsvc share a core; {host_info.describe_placement()}; {host_info.load_average()}"
+        f"behind-tls: {size >> 20} MiB from the page cache with TLS, one at a time; the proxy and jobsvc "
+        f"share a core; {control}; {host_info.describe_placement()}; {host_info.load_average()}"
     )
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    paths = {name: f"/{number}/api/jobs/{JOB}/download" for number, name in enumerate(BUFFERING)}
-    paths[NGINX_FILE] = "/file/film.mp4"
-
-    def one(server: Server) -> Outcome:
-        return _download(server, paths[server.name], token, context, size)
-
-    results = interleave(plan, [replace(nginx, name=name) for name in (NGINX_FILE, *BUFFERING)], one)
+    own = {
+        name: replace(proxies[name], name=f"{name}' own file", backend=None, is_file=True)
+        for name in _FILE_ROUTES
+        if name in proxies
+    }
+    context = _context()
+    results = interleave(
+        plan, [*own.values(), *proxies.values()], lambda server: _download(server, token, context, size)
+    )
     rates = {name: [size / each.outcome.seconds for each in rounds] for name, rounds in results.items()}
     for name, each in rates.items():
         table.row(name, [rate / 1e9 for rate in each], " GB/s")
-    cpu = {name: [each.cpu / size * GIB for each in rounds] for name, rounds in results.items()}
-    for name, seconds in cpu.items():
-        table.row(f"CPU of nginx and jobsvc for 1 GiB, {name}", seconds, " s")
-    for name in BUFFERING:
-        goal = GOAL if name == DOCUMENTED else None
-        table.ratio(f"speed, {name} / {NGINX_FILE}", rates[name], rates[NGINX_FILE], goal)
-        table.ratio(f"CPU, {NGINX_FILE} / {name}", cpu[NGINX_FILE], cpu[name])
+    for name, rounds in results.items():
+        table.row(f"server CPU for 1 GiB, {name}", [each.cpu / size * GIB for each in rounds], " s")
+    for name in proxies:
+        if (other := own.get(OWN_FILE[name])) is not None:
+            table.ratio(f"speed, {name} / {other.name}", rates[name], rates[other.name], GOAL)
 
 
-def _download(server: Server, path: str, token: str, context: ssl.SSLContext, size: int) -> Outcome:
+def _compare_polls(plan: Plan, ours: Server, proxies: dict[str, _ProxiedServer], token: str) -> None:
+    table.title(f"status requests on {CONNECTIONS} keep-alive connections, slices of {SLICE_S} s")
+    context, requests, seeds = _context(), [get(f"/api/jobs/{JOB}", token)], count()
+
+    def poll(server: Server) -> Outcome:
+        tls = context if isinstance(server, _ProxiedServer) else None
+        load = Load(server.address, requests, CONNECTIONS, drop=False, seed=next(seeds), tls=tls)
+        return load.run(seconds=SLICE_S)
+
+    direct = replace(ours, name=DIRECT)
+    slices = round(plan.pick(3, 1) / SLICE_S)
+    results = interleave(plan, [direct, *proxies.values()], poll, slices)
+    rates = {name: [each.outcome.rate for each in rounds] for name, rounds in results.items()}
+    for name, rounds in results.items():
+        table.row(f"{name}: requests", rates[name], "/s")
+        table.row(f"{name}: server CPU a request", [each.cpu_micros for each in rounds], " us")
+    for name in proxies:
+        table.ratio(f"requests, {name} / {DIRECT}", rates[name], rates[DIRECT])
+    busiest = max(median(each.load_cpu_percent for each in rounds) for rounds in results.values())
+    table.note(f"the load used at most {busiest:.0f} % of its core")
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _download(server: _ProxiedServer, token: str, context: ssl.SSLContext, size: int) -> Outcome:
     """Download a file over a connection of its own and discard it."""
+    path = "/file/film.mp4" if server.is_file else f"/api/jobs/{JOB}/download"
     buffer = memoryview(bytearray(BUFFER_SIZE))
     with (
         socket.create_connection(server.address) as plain,
@@ -135,31 +162,18 @@ def _download(server: Server, path: str, token: str, context: ssl.SSLContext, si
 
 
 @contextmanager
-def _nginx(root: Path, scratch: Path, backend_port: int) -> Iterator[Server]:
-    """Run nginx on a listening socket whose connections have the congestion control."""
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-keyout", scratch / "key", "-out", scratch / "certificate", "-subj", "/CN=localhost"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION_CONTROL)
-        port: int = listener.getsockname()[1]
-        locations = "".join(
-            f"location /{number}/api/ {{ proxy_pass http://jobsvc/api/; {buffering} }}\n"
-            for number, buffering in enumerate(BUFFERING.values())
-        )
-        text = _NGINX.format(
-            user="user root;" if os.geteuid() == 0 else "",
-            scratch=scratch,
-            port=port,
-            root=root,
-            job=JOB,
-            backend_port=backend_port,
-            locations=locations,
-        )
-        with servers.nginx_at(("127.0.0.1", port), text, scratch, listener) as server:
-            yield server
+def _proxy(name: str, scratch: Path, file: Path, backend: Server) -> Iterator[_ProxiedServer]:
+    """Run a proxy with the configuration of deploy/; both replicas are one server."""
+    folder = scratch / name
+    folder.mkdir()
+    create_certificate(folder)
+    port = servers.free_port()
+    path = write_configuration(name, port, [backend.address[1]] * 2, folder)
+    if name in _FILE_ROUTES:
+        before, after = _FILE_ROUTES[name]
+        text = path.read_text("utf-8").replace(before, after.format(folder=file.parent), 1)
+        path.write_text(text.replace(*_AS_DEBIAN), "utf-8")
+    variables = [f"{variable}={folder}" for variable in FOLDER_VARIABLES]
+    command = ["env", f"PATH={SEARCH_PATH}", *variables, *command_of(name, folder), str(path)]
+    with servers.running_at(name, ("127.0.0.1", port), command, folder) as alone:
+        yield _ProxiedServer(name, alone.address, alone.process, alone.log, backend)

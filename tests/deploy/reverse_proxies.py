@@ -24,6 +24,8 @@ REPLICA_PORTS: Final = (8081, 8082)
 """The ports in the configurations."""
 
 PROGRAMS: Final = {"nginx": "nginx", "HAProxy": "haproxy", "Caddy": "caddy", "Apache": "apache2"}
+FOLDER_VARIABLES: Final = ("HOME", "APACHE_LOG_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME")
+"""Variables that name the folder of logs and other files of a proxy."""
 FILES: Final = {
     "nginx": DEPLOY / "nginx" / "jobsvc.conf",
     "HAProxy": DEPLOY / "haproxy" / "haproxy.cfg",
@@ -77,17 +79,13 @@ def running(name: str, replica_ports: Sequence[int], folder: Path) -> Iterator[R
     """Run a proxy in front of two ports of this host."""
     certificate = create_certificate(folder)
     port = free_port()
-    command = [*_command(name, folder), str(_write(name, port, replica_ports, folder))]
+    command = [*command_of(name, folder), str(write_configuration(name, port, replica_ports, folder))]
     output_file = folder / "said"
     with output_file.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={
-                **os.environ,
-                **dict.fromkeys(("HOME", "APACHE_LOG_DIR", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder)),
-                "PATH": SEARCH_PATH,
-            },
+            env={**os.environ, "PATH": SEARCH_PATH, **dict.fromkeys(FOLDER_VARIABLES, str(folder))},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -103,7 +101,7 @@ def running(name: str, replica_ports: Sequence[int], folder: Path) -> Iterator[R
         process.wait()
 
 
-def _command(name: str, folder: Path) -> list[str]:
+def command_of(name: str, folder: Path) -> list[str]:
     """Return the command that runs a proxy; the path of its configuration comes after it."""
     return {
         "nginx": ["nginx", "-p", str(folder), "-c"],
@@ -113,7 +111,7 @@ def _command(name: str, folder: Path) -> list[str]:
     }[name]
 
 
-def _write(name: str, port: int, replica_ports: Sequence[int], folder: Path) -> Path:
+def write_configuration(name: str, port: int, replica_ports: Sequence[int], folder: Path) -> Path:
     """Write the configuration of deploy/ with the test's ports and files, and what the system's own has."""
     text = _adapted(FILES[name].read_text("utf-8"), port, replica_ports, folder)
     is_root = os.geteuid() == 0
