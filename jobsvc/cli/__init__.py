@@ -43,6 +43,9 @@ _SECTIONS: Final[Mapping[str, Mapping[str, _Listed]]] = MappingProxyType(
                 "Create the directory of tokens and link key that several instances share.",
             ),
             "check": _Listed("check", "Check all jobs, and report on the storage."),
+            "healthcheck": _Listed(
+                "operation.healthcheck", "Ask the service on this host whether it is ready."
+            ),
             "demo": _Listed("demo", "Try the service with sample jobs and a live render."),
         },
         "Client": {

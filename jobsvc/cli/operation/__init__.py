@@ -1,0 +1,1 @@
+"""Commands for the service's operator and for the programs that supervise it."""
