@@ -67,10 +67,19 @@ class Budget:
         """`name` is a word of lower-case letters; `clock` is in seconds and never goes back."""
         self.name: Final = name
         self._counter = WindowCounter(rate, clock=clock)
-        self._policy = f'"{name}";q={rate.amount};w={rate.seconds}'
-        self._line_start = f'{_POLICY}: {self._policy}\r\n{_LIMIT}: "{name}";r='
+        self._announce(rate)
         self._limiter = Limiter(keyfunc=_token_id, error_handler=self._refuse)
         self._limiter.moving_window = CounterStrategy(self._counter)  # type: ignore[assignment]
+
+    def set_rate(self, rate: Rate) -> None:
+        """Apply another rate from now on; see `WindowCounter.set_rate`."""
+        self._counter.set_rate(rate)
+        self._announce(rate)
+
+    def _announce(self, rate: Rate) -> None:
+        """Set what responses say about the rate."""
+        self._policy = f'"{self.name}";q={rate.amount};w={rate.seconds}'
+        self._line_start = f'{_POLICY}: {self._policy}\r\n{_LIMIT}: "{self.name}";r='
 
     def limited(self, handler: Handler) -> Handler:
         """Wrap a handler so that each request, with its TOKEN set, consumes one or raises RateLimited."""
@@ -170,6 +179,10 @@ class AuthFailures:
     def __init__(self, rate: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Apply `rate` to each IPv4 address and each IPv6 /64 network, which belongs to one customer."""
         self._counter = WindowCounter(rate, clock=clock, keys_cap=MAX_ADDRESSES)
+
+    def set_rate(self, rate: Rate) -> None:
+        """Apply another rate from now on; see `WindowCounter.set_rate`."""
+        self._counter.set_rate(rate)
 
     def hit(self, remote: str | None) -> None:
         """Count a failure of the peer at `remote`. Raises RateLimited if there were too many before it."""

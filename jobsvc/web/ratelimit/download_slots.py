@@ -94,9 +94,7 @@ class DownloadSlots:
         min_pace: float = MIN_BYTES_PER_S,
     ) -> None:
         """`on_refused` is called with the limit, "token", "owner" or "all", that a download exceeded."""
-        self._max = total
-        self._max_per_token = per_token
-        self._max_per_owner = max(total // 2, MIN_PER_OWNER)
+        self.set_limits(total, per_token)
         self._on_refused = on_refused
         self._min_pace = min_pace
         self._by_token: Counter[str] = Counter()
@@ -108,6 +106,12 @@ class DownloadSlots:
         self._all_released.set()
         self._slot_released = asyncio.Event()
         """Set when the next slot is released, and then replaced."""
+
+    def set_limits(self, total: int, per_token: int) -> None:
+        """Apply other limits from now on; downloads in progress go on, even if there are more."""
+        self._max = total
+        self._max_per_token = per_token
+        self._max_per_owner = max(total // 2, MIN_PER_OWNER)
 
     async def wait_all_released(self) -> None:
         """Wait until no download is in progress."""

@@ -76,12 +76,18 @@ class WindowCounter:
         self, rate: Rate, *, clock: Callable[[], float] = time.monotonic, keys_cap: int = MAX_KEYS
     ) -> None:
         """Count against `rate`; `clock` is in seconds and never goes back."""
-        self.limit: Final = rate.amount
-        self.window: Final = rate.seconds
+        self.limit = rate.amount
+        self.window = rate.seconds
         self._clock = clock
         self._keys_cap = keys_cap
         self._entries: OrderedDict[str, list[int]] = OrderedDict()
         """By key: window number, admitted in it, admitted in the one before, refund counter. Oldest first."""
+
+    def set_rate(self, rate: Rate) -> None:
+        """Count against another rate from now on; the counts remain, unless its period is another one."""
+        if rate.seconds != self.window:
+            self._entries.clear()
+        self.limit, self.window = rate
 
     def __len__(self) -> int:
         """Return the number of keys that are remembered."""

@@ -25,12 +25,16 @@ class StreamSlots:
 
     def __init__(self, total: int, per_token: int, on_refused: Callable[[str], object]) -> None:
         """`on_refused` is called with the limit that was reached: "token", "owner" or "all"."""
-        self._total = total
-        self._per_token = per_token
+        self.set_limits(total, per_token)
         self._on_refused = on_refused
         self._open = 0
         self._by_token: Counter[str] = Counter()
         self._by_owner: Counter[str] = Counter()
+
+    def set_limits(self, total: int, per_token: int) -> None:
+        """Apply other limits from now on; streams that are open remain open, even if there are more."""
+        self._total = total
+        self._per_token = per_token
 
     @contextmanager
     def hold(self, token: Token) -> Iterator[None]:

@@ -236,3 +236,20 @@ def test_consuming_returns_what_remains(state: tuple[WindowCounter, Clock], late
 )
 def test_wait_equals_values_computed_by_hand(standing: WindowState, seconds: int) -> None:
     assert standing.wait() == seconds
+
+
+def test_counts_remain_when_the_rate_changes(clock: Clock) -> None:
+    counter = WindowCounter(Rate(10, 60), clock=clock)
+    passed(counter, 10)
+    counter.set_rate(Rate(15, 60))
+    assert passed(counter, 200) == 5
+    counter.set_rate(Rate(3, 60))
+    assert passed(counter, 200) == 0
+    assert counter.window_state("key").remaining() == 0
+
+
+def test_counting_begins_anew_when_the_period_changes(clock: Clock) -> None:
+    counter = WindowCounter(Rate(10, 60), clock=clock)
+    passed(counter, 10)
+    counter.set_rate(Rate(2, 3600))
+    assert passed(counter, 200) == 2
