@@ -28,6 +28,7 @@ OPTIONAL_BENCHMARKS: Final = (
     "digest",
     "index",
     "index-million",
+    "replicas",
 )
 
 

@@ -73,16 +73,22 @@ class Server:
 
 @contextmanager
 def jobsvc(
-    jobs_root: Path, scratch: Path, *flags: str, all_cores: bool = False, default_limits: bool = False
+    jobs_root: Path,
+    scratch: Path,
+    *flags: str,
+    all_cores: bool = False,
+    cores: frozenset[int] | None = None,
+    default_limits: bool = False,
 ) -> Iterator[Server]:
     """Run the service as an operator does; `flags` follow UNLIMITED_FLAGS.
 
     `default_limits`: without UNLIMITED_FLAGS. `all_cores`: on the load's cores too, and not only on the
-    server's.
+    server's. `cores`: on these.
     """
     command = [sys.executable, "-m", "jobsvc", "serve", str(jobs_root), "--state-dir", str(scratch / "state")]
     command += ["--port", "0", *(() if default_limits else UNLIMITED_FLAGS), *flags]
-    with running("jobsvc", command, scratch, host_info.all_cores() if all_cores else None) as (started, log):
+    cores = host_info.all_cores() if all_cores else cores
+    with running("jobsvc", command, scratch, cores) as (started, log):
         yield Server("jobsvc", _wait_for_address(started, log), started, log)
 
 
