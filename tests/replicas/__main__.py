@@ -32,6 +32,7 @@ def main() -> int:
         report = uvloop.run(burst(options.proxy, options.replicas, requests=options.burst))
     else:
         report = uvloop.run(chaos(_plan(options)))
+    print(f"{options.proxy}, {options.replicas} replicas\n{report}")
     return int(bool(report.faults))
 
 
