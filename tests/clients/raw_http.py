@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -90,9 +91,16 @@ class Connection:
         self.writer = writer
 
     @classmethod
-    async def open(cls, port: int, *, receive_buffer: int | None = None, host: str = "127.0.0.1") -> Self:
+    async def open(
+        cls,
+        port: int,
+        *,
+        receive_buffer: int | None = None,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> Self:
         """Connect; with a small `receive_buffer` (bytes) the service soon notices a client that does not
-        read.
+        read. `tls` is for a proxy whose certificate is for localhost.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         plain = socket.socket(family, socket.SOCK_STREAM)
@@ -102,7 +110,8 @@ class Connection:
         limit = 1 << 16 if receive_buffer is None else receive_buffer
         try:
             await asyncio.get_running_loop().sock_connect(plain, (host, port))
-            return cls(*await asyncio.open_connection(sock=plain, limit=limit))
+            name = None if tls is None else "localhost"
+            return cls(*await asyncio.open_connection(sock=plain, limit=limit, ssl=tls, server_hostname=name))
         except BaseException:
             plain.close()
             raise

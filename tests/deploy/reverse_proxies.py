@@ -36,7 +36,7 @@ FILES: Final = {
 _NGINX: Final = """\
 daemon off; pid {folder}/nginx.pid; worker_processes 1; {user}
 error_log {folder}/error.log;
-events {{ }}
+events {{ worker_connections 8192; }}
 http {{
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
@@ -76,7 +76,7 @@ class ReverseProxy:
 
 @contextmanager
 def running(name: str, replica_ports: Sequence[int], folder: Path) -> Iterator[ReverseProxy]:
-    """Run a proxy in front of two ports of this host."""
+    """Run a proxy in front of ports of this host, at least two."""
     certificate = create_certificate(folder)
     port = free_port()
     command = [*command_of(name, folder), str(write_configuration(name, port, replica_ports, folder))]
@@ -135,16 +135,32 @@ def write_configuration(name: str, port: int, replica_ports: Sequence[int], fold
 
 def _adapted(text: str, port: int, replica_ports: Sequence[int], folder: Path) -> str:
     """Replace ports and files in a configuration by those of the test."""
-    for documented, actual in zip(REPLICA_PORTS, replica_ports, strict=True):
+    text = _with_more_replicas(text, replica_ports[len(REPLICA_PORTS) :])
+    for documented, actual in zip(REPLICA_PORTS, replica_ports, strict=False):
         text, count = re.subn(rf":{documented}\b", f":{actual}", text)
         assert count
     text = re.sub(r"/[a-z/]+/render\.example\.com\.(pem|key)", rf"{folder}/\1", text)
     text = re.sub(r"/var/log/(nginx|caddy)/", f"{folder}/", text)
     for line in ("listen 443", "bind :443", "<VirtualHost *:443>"):
         text = text.replace(line, re.sub(r"(\*:|:)?443", f"127.0.0.1:{port}", line))
-    # Caddy: the site's address has the port.
-    site = f"https://localhost:{port}, https://127.0.0.1:{port} {{"
+    # Caddy: the site's addresses have the port.
+    site = ", ".join(f"https://{name}:{port}" for name in ("localhost", "127.0.0.1", "jobs.example")) + " {"
     return re.sub(r"^render\.example\.com \{", site, text, flags=re.MULTILINE)
+
+
+def _with_more_replicas(text: str, ports: Sequence[int]) -> str:
+    """Add replicas to a configuration as its reader would: more of what is there for the second one."""
+    last = f"127.0.0.1:{REPLICA_PORTS[-1]}"
+    if f"127.0.0.1:{REPLICA_PORTS[0]} {last}" in text:  # Caddy: all on one line
+        return text.replace(last, " ".join([last, *(f"127.0.0.1:{port}" for port in ports)]))
+    lines = []
+    for line in text.splitlines():
+        lines.append(line)
+        if last in line:
+            for port in ports:
+                more = line.replace(last, f"127.0.0.1:{port}")
+                lines.append(more.replace(" two ", f" replica-{port} "))  # HAProxy: servers have names
+    return "\n".join([*lines, ""])
 
 
 def free_port() -> int:

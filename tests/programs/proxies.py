@@ -95,28 +95,18 @@ def installed(program: str) -> bool:
 @asynccontextmanager
 async def proxy(program: str, folder: Path, upstream: int) -> AsyncIterator[int]:
     """Run a proxy in front of the port `upstream` during a block, and yield its own port."""
-    template, _ = PROXIES[program]
-    port = _free_port()
-    async with running_proxy(
-        program, folder, template.format(folder=folder, port=port, upstream=upstream), port
-    ):
-        yield port
-
-
-@asynccontextmanager
-async def running_proxy(program: str, folder: Path, configuration: str, port: int) -> AsyncIterator[None]:
-    """Run a proxy with this configuration, which listens on `port`, during a block."""
     found = _found(program)
     assert found is not None, f"{program} is not installed"
-    _, arguments = PROXIES[program]
+    template, arguments = PROXIES[program]
+    port = _free_port()
     config = folder / f"{program}.conf"
-    config.write_text(configuration)
+    config.write_text(template.format(folder=folder, port=port, upstream=upstream))
     async with running_program(found, *arguments(config), folder=folder) as process:
         async with asyncio.timeout(START_DEADLINE_S):
             while not await _accepts(port):
                 assert process.returncode is None, f"{program} ended with {process.returncode}"
                 await asyncio.sleep(0.02)
-        yield
+        yield port
 
 
 def _found(program: str) -> str | None:

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Final
 
 import uvloop
 
-from tests.replicas.balancers import BALANCERS
 from tests.replicas.burst import burst
 from tests.replicas.chaos import Chaos, chaos
+
+PROXIES: Final = {"nginx": "nginx", "haproxy": "HAProxy", "caddy": "Caddy", "apache": "Apache"}
+"""Names in tests.deploy by those on the command line."""
 
 
 def main() -> int:
     """Run and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.replicas", description=__doc__)
-    parser.add_argument("--proxy", choices=BALANCERS, default="nginx")
+    parser.add_argument("--proxy", choices=PROXIES, default="nginx")
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--burst", type=int, metavar="N", help="only N requests at once against a budget")
     parser.add_argument("--seconds", type=float, default=120)
@@ -29,7 +32,7 @@ def main() -> int:
     parser.add_argument("--alone", action="store_true", help="without Redis")
     options = parser.parse_args()
     if options.burst:
-        report = uvloop.run(burst(options.proxy, options.replicas, requests=options.burst))
+        report = uvloop.run(burst(PROXIES[options.proxy], options.replicas, requests=options.burst))
     else:
         report = uvloop.run(chaos(_plan(options)))
     print(f"{options.proxy}, {options.replicas} replicas\n{report}")
@@ -38,7 +41,7 @@ def main() -> int:
 
 def _plan(options: argparse.Namespace) -> Chaos:
     return Chaos(
-        options.proxy,
+        PROXIES[options.proxy],
         options.replicas,
         seconds=options.seconds,
         redis_restarts=options.redis_restarts,

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from tests.conftest import job_maker
 from tests.eventually import until
-from tests.programs.service_runner import Service
 from tests.replicas.downloads import Film, ResumingClient, download_with_client
 from tests.replicas.group import ReplicaGroup, replica_group
 from tests.replicas.places import check_all_places_are_free
@@ -94,10 +93,10 @@ class _Run:
         self, plan: Chaos, group: ReplicaGroup, farm: RenderFarm, films: list[Film], report: Report
     ) -> None:
         self._plan, self._group, self._farm, self._films, self._report = plan, group, farm, films, report
-        self._all_jobs = [AllJobsClient(farm, report, each) for each in self._services(plan.streams * 2 // 5)]
+        self._all_jobs = [AllJobsClient(farm, report, each) for each in group.services(plan.streams * 2 // 5)]
         self._one_job: list[JobClient | LogClient] = [
             (JobClient if number % 2 else LogClient)(farm, report, each)
-            for number, each in enumerate(self._services(plan.streams - len(self._all_jobs)))
+            for number, each in enumerate(group.services(plan.streams - len(self._all_jobs)))
         ]
 
     async def run(self) -> None:
@@ -115,18 +114,13 @@ class _Run:
         )
         check_logs(self._group, self._report)
 
-    def _services(self, count: int) -> list[Service]:
-        tokens = self._group.tokens
-        return [self._group.service(tokens[number % len(tokens)]) for number in range(count)]
-
     def _endless_clients(self) -> Iterator[Coroutine[Any, Any, None]]:
-        plan, group, report = self._plan, self._group, self._report
+        plan, group = self._plan, self._group
         if plan.polls_per_s:
-            pollers = Pollers(self._farm, report, group.port, group.tokens)
-            yield pollers.run(int(max(plan.polls_per_s / 10, 1)), plan.polls_per_s)
-        for service in self._services(plan.downloads - plan.client_downloads):
-            assert service.token is not None
-            yield ResumingClient(report, group.port, service.token, self._films).run()
+            services = group.services(int(max(plan.polls_per_s / 10, 1)))
+            yield Pollers(self._farm, self._report).run(services, plan.polls_per_s)
+        for service in group.services(plan.downloads - plan.client_downloads):
+            yield ResumingClient(self._report, service, self._films).run()
         for client in self._all_jobs:
             yield client.run()
 
@@ -144,12 +138,12 @@ class _Run:
     def _client_downloads(self) -> list[asyncio.Task[None]]:
         deadline = time.monotonic() + self._plan.seconds
         tasks = []
-        for number, service in enumerate(self._services(self._plan.client_downloads)):
+        for number, service in enumerate(self._group.services(self._plan.client_downloads)):
             folder = self._group.folder / f"client-{number}"
             folder.mkdir()
             film = self._films[number % len(self._films)]
-            url = f"http://127.0.0.1:{self._group.port}"
-            download = partial(download_with_client, self._report, url, service.token, film, folder, deadline)
+            proxy, token = self._group.proxy, service.token
+            download = partial(download_with_client, self._report, proxy, token, film, folder, deadline)
             tasks.append(asyncio.create_task(asyncio.to_thread(download)))
         return tasks
 

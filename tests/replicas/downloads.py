@@ -6,7 +6,6 @@ import asyncio
 import random
 import re
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,8 @@ from multidict import CIMultiDict
 
 from jobsvc.client import Client, ConnectionFailed, JobsvcError, Problem
 from tests.clients.raw_http import Connection, IncompleteAnswer, request
+from tests.deploy.reverse_proxies import ReverseProxy
+from tests.replicas.group import ProxiedService
 from tests.replicas.proxied_client import FROM_PROXY
 from tests.replicas.report import Report
 
@@ -38,8 +39,8 @@ class WrongBytes(Exception):
 class ResumingClient:
     """Downloads one film after the other, with Range and If-Range after each interruption."""
 
-    def __init__(self, report: Report, port: int, token: str, films: list[Film]) -> None:
-        self._report, self._port, self._token, self._films = report, port, token, films
+    def __init__(self, report: Report, service: ProxiedService, films: list[Film]) -> None:
+        self._report, self._service, self._films = report, service, films
 
     async def run(self) -> None:
         """Download until cancelled."""
@@ -55,10 +56,10 @@ class ResumingClient:
             except WrongBytes as exc:
                 self._report.fault("download: wrong bytes", f"{film.job_id} at {self._received}: {exc}")
                 return
-            except (OSError, IncompleteAnswer):
-                self._report.count("downloads: interrupted")
             except TimeoutError:
                 self._report.fault("download: no byte for a long time", f"{film.job_id} at {self._received}")
+            except (OSError, IncompleteAnswer):
+                self._report.count("downloads: interrupted")
             if self._received < len(film.data):
                 await asyncio.sleep(random.random() * _RETRY_S)  # noqa: S311 - no secret
 
@@ -66,9 +67,9 @@ class ResumingClient:
         fields = []
         if self._received:
             fields = [("Range", f"bytes={self._received}-"), ("If-Range", self._etag)]
-        connection = await Connection.open(self._port)
-        try:
-            connection.send(request("GET", f"/api/jobs/{film.job_id}/download", fields, token=self._token))
+        async with self._service.connect() as connection:
+            target = f"/api/jobs/{film.job_id}/download"
+            connection.send(request("GET", target, fields, token=self._service.token))
             async with asyncio.timeout(STALLED_S):
                 _, status, headers = await connection.head()
             self._report.count(f"downloads: {status}")
@@ -79,9 +80,6 @@ class ResumingClient:
                 await asyncio.sleep(min(float(headers.get("Retry-After", "1")), 5))
             elif status not in FROM_PROXY:
                 self._report.fault(f"download: status {status}", film.job_id)
-        finally:
-            with suppress(OSError):
-                await connection.close()
 
     def _check_head(self, film: Film, status: int, headers: CIMultiDict[str]) -> None:
         """Raise WrongBytes if the response is not what is left of the film, of the same version."""
@@ -111,11 +109,11 @@ class ResumingClient:
 
 
 def download_with_client(
-    report: Report, url: str, token: str | None, film: Film, folder: Path, deadline: float
+    report: Report, proxy: ReverseProxy, token: str | None, film: Film, folder: Path, deadline: float
 ) -> None:
     """Download a film again and again with jobsvc.client until `deadline` (monotonic); blocks."""
-    target = folder / f"{film.job_id}.mp4"
-    with Client(url, token) as client:
+    target, certificate = folder / f"{film.job_id}.mp4", str(proxy.folder / "certificate")
+    with Client(f"https://localhost:{proxy.port}", token, ca_file=certificate) as client:
         while time.monotonic() < deadline:
             try:
                 client.download(film.job_id, target)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +18,10 @@ import orjson
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state import link_key, token_file
-from tests.clients.raw_http import IncompleteAnswer
+from tests.clients.raw_http import Connection, IncompleteAnswer
+from tests.deploy.reverse_proxies import ReverseProxy, running
 from tests.programs.redis_server import RedisServer
 from tests.programs.service_runner import Service, start_command, stop_process
-from tests.replicas.balancers import balancer
 
 START_TIMEOUT_S: Final = 60.0
 """On a host whose cores are all busy."""
@@ -92,20 +93,36 @@ class Replica:
         return lines
 
 
+@dataclass(frozen=True, slots=True)
+class ProxiedService(Service):
+    """The service behind a proxy with TLS."""
+
+    tls: ssl.SSLContext
+
+    @asynccontextmanager
+    async def connect(self, *, receive_buffer: int | None = None) -> AsyncIterator[Connection]:
+        """Open a connection during a block; at its end it is closed without waiting for the proxy."""
+        opened = await Connection.open(self.port, receive_buffer=receive_buffer, tls=self.tls)
+        try:
+            yield opened
+        finally:
+            opened.writer.transport.abort()
+
+
 @dataclass
 class ReplicaGroup:
     """Replicas, their Redis and the proxy in front of them."""
 
     folder: Path
-    port: int
-    """Of the proxy."""
+    proxy: ReverseProxy
     replicas: list[Replica]
     redis: RedisServer | None
-    tokens: list[str] = field(default_factory=list)
+    tokens: list[str]
 
-    def service(self, token: str | None = None) -> Service:
-        """Return the service as a client sees it through the proxy."""
-        return Service(self.port, self.folder, self.tokens[0] if token is None else token)
+    def services(self, count: int) -> list[ProxiedService]:
+        """Return the service as clients see it through the proxy, with all tokens in turn."""
+        tokens = islice(cycle(self.tokens), count)
+        return [ProxiedService(self.proxy.port, self.folder, token, self.proxy.tls) for token in tokens]
 
     async def metric(self, name: str) -> float:
         """Sum a metric of all replicas."""
@@ -144,25 +161,23 @@ async def replica_group(
             stack.callback(redis.kill)
             options = (*options, "--shared-state", redis.url)
         tokens = await asyncio.to_thread(_create_secrets, folder / "secrets", owners)
-        replicas = [_replica(folder, jobs_root, number, options) for number in range(count)]
+        options = (*options, "--secrets-dir", folder / "secrets", "--trusted-proxy", "127.0.0.1")
+        replicas = [_replica(folder, jobs_root, f"replica-{number}", options) for number in range(count)]
         for replica in replicas:
             replica.start()
             stack.callback(replica.stop)
-        group = ReplicaGroup(folder, free_port(), replicas, redis, tokens)
         for replica in replicas:
             await replica.wait_until_ready()
-        async with balancer(proxy, folder, group.port, [replica.port for replica in replicas]):
-            yield group
+        (folder / "proxy").mkdir()
+        running_proxy = running(proxy, [replica.port for replica in replicas], folder / "proxy")
+        yield ReplicaGroup(folder, stack.enter_context(running_proxy), replicas, redis, tokens)
 
 
-def _replica(folder: Path, jobs_root: Path, number: int, options: Sequence[object]) -> Replica:
-    own = folder / f"replica-{number}"
+def _replica(folder: Path, jobs_root: Path, name: str, options: Sequence[object]) -> Replica:
+    own, port = folder / name, free_port()
     (own / "state").mkdir(parents=True, mode=0o700)
-    for name in ("tokens.json", "link.key"):
-        shutil.copy2(folder / "secrets" / name, own / "state" / name)
-    port = free_port()
-    words = (jobs_root, "--port", port, "--state-dir", own / "state", "--instance", f"replica-{number}")
-    return Replica(f"replica-{number}", port, own, (*words, "--trusted-proxy", "127.0.0.1", *options))
+    words = (jobs_root, "--port", port, "--state-dir", own / "state", "--instance", name, *options)
+    return Replica(name, port, own, words)
 
 
 def _create_secrets(folder: Path, owners: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import time
 from typing import Final, NamedTuple
 
 from tests.clients.raw_http import Answer
+from tests.replicas.group import ProxiedService
 from tests.replicas.proxied_client import ProxiedClient
 from tests.replicas.render_farm import STEPS, Rendered, RenderFarm
 from tests.replicas.report import Report
@@ -28,19 +29,18 @@ class _Known(NamedTuple):
 class Pollers:
     """Keep-alive connections that together send a number of polls a second."""
 
-    def __init__(self, farm: RenderFarm, report: Report, port: int, tokens: list[str]) -> None:
-        self._farm, self._report, self._port, self._tokens = farm, report, port, tokens
+    def __init__(self, farm: RenderFarm, report: Report) -> None:
+        self._farm, self._report = farm, report
         self._random = random.Random(19)  # noqa: S311 - no secret
         self._known: dict[str, _Known] = {}
         """By job."""
 
-    async def run(self, connections: int, rate: float) -> None:
-        """Poll until cancelled, with `rate` polls a second on all connections together."""
+    async def run(self, services: list[ProxiedService], rate: float) -> None:
+        """Poll until cancelled, over one connection to each, with `rate` polls a second together."""
         async with asyncio.TaskGroup() as tasks:
-            for number in range(connections):
-                token = self._tokens[number % len(self._tokens)]
-                client = ProxiedClient(self._port, token, self._report, "polls")
-                tasks.create_task(self._poll_regularly(client, connections / rate))
+            for service in services:
+                client = ProxiedClient(service, self._report, "polls")
+                tasks.create_task(self._poll_regularly(client, len(services) / rate))
 
     async def _poll_regularly(self, client: ProxiedClient, interval: float) -> None:
         next_at = time.monotonic() + self._random.random() * interval
@@ -50,7 +50,7 @@ class Pollers:
                 next_at = max(next_at + interval, time.monotonic() - 1)
                 await self._poll(client)
         finally:
-            await client.close()
+            client.close()
 
     async def _poll(self, client: ProxiedClient) -> None:
         job = self._choose()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from tests.clients.raw_http import Answer, Connection, Fields, IncompleteAnswer, request
+from tests.replicas.group import ProxiedService
 from tests.replicas.report import Report
 
 TIMEOUT_S: Final = 30.0
@@ -19,8 +19,7 @@ FROM_PROXY: Final = frozenset({502, 503, 504})
 class ProxiedClient:
     """Sends one request after the other over a connection that it opens again when it has to."""
 
-    port: int
-    token: str
+    service: ProxiedService
     report: Report
     name: str
     """Of what is counted in the report."""
@@ -30,14 +29,14 @@ class ProxiedClient:
         """Send a request; None if the connection was lost, or the proxy had no replica for it."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                answer = await self._exchange(request("GET", target, fields, token=self.token))
-        except (OSError, IncompleteAnswer):
-            self.report.count(f"{self.name}: connections lost")
-            await self.close()
-            return None
+                answer = await self._exchange(request("GET", target, fields, token=self.service.token))
         except TimeoutError:
             self.report.fault(f"{self.name}: no response within {TIMEOUT_S:g} s", target)
-            await self.close()
+            self.close()
+            return None
+        except (OSError, IncompleteAnswer):
+            self.report.count(f"{self.name}: connections lost")
+            self.close()
             return None
         self.report.count(f"{self.name}: {answer.status}")
         if answer.status in FROM_PROXY:
@@ -46,15 +45,14 @@ class ProxiedClient:
             return None
         return answer
 
-    async def close(self) -> None:
+    def close(self) -> None:
         if self._connection is not None:
-            connection, self._connection = self._connection, None
-            with suppress(OSError):
-                await connection.close()
+            self._connection.writer.transport.abort()
+            self._connection = None
 
     async def _exchange(self, data: bytes) -> Answer:
         if self._connection is None:
-            self._connection = await Connection.open(self.port)
+            self._connection = await Connection.open(self.service.port, tls=self.service.tls)
         self._connection.send(data)
         version, status, headers = await self._connection.head()
         length = headers.get("Content-Length")
@@ -67,5 +65,5 @@ class ProxiedClient:
             if len(body) < int(length):
                 raise IncompleteAnswer(Answer(version, status, headers, body))
         if (length is None and status not in {204, 304}) or headers.get("Connection", "").lower() == "close":
-            await self.close()
+            self.close()
         return Answer(version, status, headers, body)

@@ -47,10 +47,10 @@ class StreamClient(ABC):
                 if stream.status not in {204, 429, *FROM_PROXY}:
                     self.report.fault(f"{self.kind}: status {stream.status}", target)
                 return stream.status == 204
-        except (OSError, IncompleteAnswer):
-            self.report.count(f"{self.kind}: connections lost")
         except TimeoutError:
             self.report.fault(f"{self.kind}: no byte for a long time", target)
+        except (OSError, IncompleteAnswer):
+            self.report.count(f"{self.kind}: connections lost")
         return False
 
     async def _read(self, stream: EventStream) -> bool:

@@ -8,7 +8,7 @@ from tests.programs.external_programs import needs
 from tests.replicas.chaos import Chaos, chaos
 
 
-@needs("redis-server", "nginx")
+@needs("redis-server", "nginx", "openssl")
 @pytest.mark.service
 async def test_clients_lose_nothing_while_replicas_are_killed() -> None:
     plan = Chaos(

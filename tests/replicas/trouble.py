@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from itertools import cycle
 from typing import Final
 
 from redis.asyncio import Redis
 
+from tests.eventually import pause
 from tests.programs.redis_server import RedisServer
-from tests.replicas.group import ReplicaGroup
+from tests.replicas.group import Replica, ReplicaGroup
 from tests.replicas.report import Report
 
 AWAY_S: Final = 2.0
@@ -20,14 +22,29 @@ _EXPECTED: Final = frozenset({"shared-state-down"})
 
 
 async def kill_replicas(group: ReplicaGroup, interval: float, stop: asyncio.Event, report: Report) -> None:
-    """Kill and start one replica after the other until `stop`; at the end all are ready."""
+    """Kill a replica every `interval` seconds and start it again, until `stop`; at the end all are ready.
+
+    The others are ready when it is killed: a service that has no replica can answer nothing.
+    """
+    next_at = time.monotonic() + interval
     for replica in cycle(group.replicas):
-        if await _stopped(stop, interval):
-            return
+        if await _stopped(stop, next_at - time.monotonic()):
+            break
+        next_at = max(next_at + interval, time.monotonic())
+        while not await _is_another_ready(group, replica):
+            await pause()
         await asyncio.to_thread(replica.kill)
         report.count("replicas killed")
         replica.start()
+    for replica in group.replicas:
         await replica.wait_until_ready()
+
+
+async def _is_another_ready(group: ReplicaGroup, replica: Replica) -> bool:
+    for other in group.replicas:
+        if other is not replica and await other.is_ready():
+            return True
+    return False
 
 
 async def trouble_redis(group: ReplicaGroup, interval: float, stop: asyncio.Event, report: Report) -> None:
