@@ -17,8 +17,10 @@ from jobsvc.index.queries.subscriptions import Subscriptions
 from jobsvc.observe.download_log import DownloadLog
 from jobsvc.observe.metrics import Metrics
 from jobsvc.service.descriptors import DEFAULT_MAX_CONNECTIONS, connections_allowed, descriptor_limit
+from jobsvc.service.slots import download_slots, slot_leases, stream_slots
 from jobsvc.settings import Settings
 from jobsvc.shared_state.connection import SharedStateConnection
+from jobsvc.shared_state.slot_leases import SlotLeases
 from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.os_errors import describe
@@ -45,8 +47,7 @@ from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.jobs.file_access import JobFileAccess
 from jobsvc.web.jobs.list_items import ListItemCaches
 from jobsvc.web.jobs.representation import PushRenderer, RepresentationCache
-from jobsvc.web.ratelimit.download_slots import MIN_BYTES_PER_S, DownloadSlots
-from jobsvc.web.ratelimit.stream_slots import StreamSlots
+from jobsvc.web.ratelimit.download_slots import DownloadSlots
 from jobsvc.web.streaming.event_stream import EventStreams
 from jobsvc.web.streaming.long_lived import LongLivedRequests
 
@@ -64,6 +65,8 @@ class Components:
     metrics: Metrics
     shared_state: SharedStateConnection | None
     """None without --shared-state."""
+    slot_leases: dict[str, SlotLeases]
+    """By kind of slot; empty without --shared-state."""
     executor: StorageExecutor
     root: JobsRoot
     record_process: RecordProcessClient
@@ -106,7 +109,8 @@ def build_components(settings: Settings, instance: str) -> Components:
     root = JobsRoot(
         settings.jobs_root, settings.output_roots, settings.status_aliases, record_process=record_process
     )
-    slots, log_slots = _slots(settings, metrics), _slots(settings, metrics)
+    leases = slot_leases(shared_state)
+    slots, log_slots = (download_slots(settings, metrics, leases.get(kind)) for kind in ("downloads", "logs"))
     metrics.downloads_in_progress.set_function(lambda: slots.taken)
     digest_file = DigestFile(settings.state_dir / instance_file(DIGESTS_FILE, settings.instance))
     crc32_table = Crc32Table()
@@ -129,7 +133,9 @@ def build_components(settings: Settings, instance: str) -> Components:
     permits = Permits(authenticator)
     work_lock = YieldingLock()
     max_connections = _max_connections(settings)
-    long_lived = LongLivedRequests(permits, _stream_slots(settings, metrics, max_connections))
+    long_lived = LongLivedRequests(
+        permits, stream_slots(settings, metrics, max_connections, leases.get("streams"))
+    )
     connection_limits = ConnectionLimits(
         max_connections,
         on_closed=_count_closed(metrics),
@@ -140,6 +146,7 @@ def build_components(settings: Settings, instance: str) -> Components:
         settings=settings,
         metrics=metrics,
         shared_state=shared_state,
+        slot_leases=leases,
         executor=disk,
         root=root,
         record_process=record_process,
@@ -199,31 +206,6 @@ def _shared_state(settings: Settings, metrics: Metrics, instance: str) -> Shared
     )
     metrics.shared_state_up.set_function(lambda: connection.is_up)
     return connection
-
-
-def _stream_slots(settings: Settings, metrics: Metrics, max_connections: int) -> StreamSlots:
-    """Create the slots of long-lived requests; they use at most half of the connections."""
-    total = min(settings.max_streams, max(max_connections // 2, 1))
-    return StreamSlots(
-        total, settings.max_streams_per_token, lambda limit: metrics.streams_refused.labels(limit).inc()
-    )
-
-
-def _slots(settings: Settings, metrics: Metrics) -> DownloadSlots:
-    return DownloadSlots(
-        settings.max_downloads,
-        settings.max_downloads_per_token,
-        on_refused=lambda limit: metrics.downloads_refused.labels(limit).inc(),
-        min_pace=_min_pace(settings),
-    )
-
-
-def _min_pace(settings: Settings) -> float:
-    """Return the rate, in bytes per second, below which a download can lose its slot to another.
-
-    It is at most half of `download_rate`.
-    """
-    return min(MIN_BYTES_PER_S, settings.download_rate / 2) if settings.download_rate else MIN_BYTES_PER_S
 
 
 def _max_connections(settings: Settings) -> int:

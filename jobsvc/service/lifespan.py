@@ -40,6 +40,7 @@ def add_lifespan(
     index = parts.index
     if parts.shared_state is not None:
         app.cleanup_ctx.append(parts.shared_state.cleanup_ctx)
+    app.cleanup_ctx.extend(_entered(leases.running) for leases in parts.slot_leases.values())
     app.cleanup_ctx.extend(
         [
             _storage(parts.executor, parts.download_log, parts.record_process),

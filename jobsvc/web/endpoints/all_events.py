@@ -63,13 +63,13 @@ class AllEventsEndpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD. Raises BadRequest if a query parameter is invalid."""
         statuses = query_params.get_statuses(request.query)
-        with (
-            self._streams.hold(request, "jobs") as long_lived,
-            self._subscriptions.subscribe_owner(visible_owner(request[TOKEN]), long_lived.notify) as feed,
-        ):
-            last_event_id = sse.last_event_id(request)
-            send_events = partial(self._send_all, feed, self._list_items.of(request), statuses, last_event_id)
-            return await self._streams.respond(long_lived, send_events)
+        owner = visible_owner(request[TOKEN])
+        async with self._streams.hold(request, "jobs") as long_lived:
+            with self._subscriptions.subscribe_owner(owner, long_lived.notify) as feed:
+                last_event_id = sse.last_event_id(request)
+                list_items = self._list_items.of(request)
+                send_events = partial(self._send_all, feed, list_items, statuses, last_event_id)
+                return await self._streams.respond(long_lived, send_events)
 
     async def _send_all(
         self,

@@ -51,13 +51,11 @@ class JobEventsEndpoint:
             rendered = await self._push_renderer.render(snapshot, token)
             if known == _event_id(rendered):
                 return sse.nothing_more()
-        with (
-            self._streams.hold(request, "job") as long_lived,
-            self._subscriptions.subscribe_job(job_id, long_lived.notify),
-        ):
+        async with self._streams.hold(request, "job") as long_lived:
             base = "" if came_by_proxy(request) else None
             send_events = partial(self._send_events, token, job_id, known, base)
-            return await self._streams.respond(long_lived, send_events)
+            with self._subscriptions.subscribe_job(job_id, long_lived.notify):
+                return await self._streams.respond(long_lived, send_events)
 
     async def _send_events(
         self, token: Token, job_id: str, known: str | None, base: str | None, stream: EventStream

@@ -64,13 +64,13 @@ class LogFollowEndpoint:
         start = await self._start(token, job_id, lines, resume_at)
         if start.is_over:
             return sse.nothing_more()
-        with (
-            self._streams.hold(request, "log") as long_lived,
-            self._subscriptions.subscribe_job(job_id, long_lived.notify),
-            self._logs.follow(job_id, long_lived.notify) as log,
-        ):
-            send_events = partial(self._send_events, log, token, job_id, start.position)
-            return await self._streams.respond(long_lived, send_events)
+        async with self._streams.hold(request, "log") as long_lived:
+            with (
+                self._subscriptions.subscribe_job(job_id, long_lived.notify),
+                self._logs.follow(job_id, long_lived.notify) as log,
+            ):
+                send_events = partial(self._send_events, log, token, job_id, start.position)
+                return await self._streams.respond(long_lived, send_events)
 
     async def _start(
         self, token: Token, job_id: str, lines: int | None, resume_at: LogPosition | None

@@ -58,13 +58,12 @@ class LongPoll:
         if not requested:
             return
         seconds = min(requested, WAIT_ENDS_AFTER_S)
-        with (
-            self._long_lived_requests.hold(request, self._metrics.requests_waiting) as long_lived,
-            self._subscriptions.subscribe_job(job_id, long_lived.notify),
-        ):
+        gauge = self._metrics.requests_waiting
+        async with self._long_lived_requests.hold(request, gauge) as long_lived:
             timer = asyncio.get_running_loop().call_later(seconds, long_lived.notify)
             try:
-                await self._wait(long_lived, job_id, monotonic() + seconds)
+                with self._subscriptions.subscribe_job(job_id, long_lived.notify):
+                    await self._wait(long_lived, job_id, monotonic() + seconds)
             finally:
                 timer.cancel()
             request[TOKEN] = long_lived.permit.current_token()

@@ -1,23 +1,31 @@
 """Limit the downloads in progress, per token, per owner and in total. Belongs to the event loop.
 
-If all slots are in use, the slowest download below a minimum pace is ended for the next one.
+If all slots of this process are in use, its slowest download below a minimum pace is ended for the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from operator import itemgetter
 from time import monotonic
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import structlog
 from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import TooManyDownloads
+from jobsvc.shared_state.slot_leases import LimitReached, SlotLeases
 from jobsvc.web.auth.bearer import TOKEN
 
 SLOT_RETRY_S: Final = 5
@@ -92,11 +100,16 @@ class DownloadSlots:
         on_refused: Callable[[str], object],
         *,
         min_pace: float = MIN_BYTES_PER_S,
+        leases: SlotLeases | None = None,
     ) -> None:
-        """`on_refused` is called with the limit, "token", "owner" or "all", that a download exceeded."""
+        """`on_refused` is called with the limit, "token", "owner" or "all", that a download exceeded.
+
+        With `leases` the limits are those of all instances together.
+        """
         self.set_limits(total, per_token)
         self._on_refused = on_refused
         self._min_pace = min_pace
+        self._leases = leases
         self._by_token: Counter[str] = Counter()
         self._by_owner: Counter[str] = Counter()
         self.taken = 0
@@ -163,20 +176,20 @@ class DownloadSlots:
             return await answer(await open_file(), None)
         if not self._is_full_for_all(token):
             await self.wait_briefly(token)
-            with self.acquire(token) as slot:
+            async with self.acquire(token) as slot:
                 return await answer(await open_file(), slot)
         file = await open_file()
         if not file.has_body:
             return await answer(file, None)
-        try:
-            if self._is_full_for_all(token):
-                self._end_slowest()
-            await self.wait_briefly(token)
-            held = self.acquire(token)
-        except BaseException:
-            release(file)
-            raise
-        with held as slot:
+        async with AsyncExitStack() as held:
+            try:
+                if self._is_full_for_all(token):
+                    self._end_slowest()
+                await self.wait_briefly(token)
+                slot = await held.enter_async_context(self.acquire(token))
+            except BaseException:
+                release(file)
+                raise
             return await answer(file, slot)
 
     def _is_full_for_all(self, token: Token) -> bool:
@@ -197,23 +210,48 @@ class DownloadSlots:
         log.warning("slow-download-ended", job=transfer.key, tokenId=slowest.token.id, pace=round(pace))
         transfer.end_early()
 
-    def acquire(self, token: Token) -> AbstractContextManager[Slot]:
+    @asynccontextmanager
+    async def acquire(self, token: Token) -> AsyncIterator[Slot]:
         """Hold a slot during the block. Raises TooManyDownloads if there is none."""
         if self._by_token.get(token.id, 0) >= self._max_per_token:
-            self._refuse("token", f"This token already has {self._max_per_token} downloads in progress.")
+            self._refuse("token")
         if self._by_owner.get(token.owner, 0) >= self._max_per_owner:
-            self._refuse("owner", f"This owner already has {self._max_per_owner} downloads in progress.")
+            self._refuse("owner")
         if self.taken >= self._max:
-            self._refuse("all", "The service already has its maximum number of downloads in progress.")
-        return self.hold(token)
+            self._refuse("all")
+        with self.hold(token) as slot, await self._lease(token):
+            yield slot
 
-    def _refuse(self, limit: str, detail: str) -> None:
+    async def _lease(self, token: Token) -> AbstractContextManager[None]:
+        if self._leases is None:
+            return nullcontext()
+        try:
+            return await self._leases.acquire(
+                {
+                    ("token", token.id): self._max_per_token,
+                    ("owner", token.owner): self._max_per_owner,
+                    ("all",): self._max,
+                }
+            )
+        except LimitReached as exc:
+            self._refuse(exc.kind)
+
+    def _refuse(self, limit: str) -> NoReturn:
         self._on_refused(limit)
-        raise TooManyDownloads(detail, retry_after=SLOT_RETRY_S)
+        details = {
+            "token": f"This token already has {self._max_per_token} downloads in progress.",
+            "owner": f"This owner already has {self._max_per_owner} downloads in progress.",
+            "all": "The service already has its maximum number of downloads in progress.",
+        }
+        raise TooManyDownloads(details[limit], retry_after=SLOT_RETRY_S)
 
     @contextmanager
     def hold(self, token: Token) -> Iterator[Slot]:
-        """Hold a slot during the block, even above the limit: for downloads started while one was free."""
+        """Hold a slot of this process during the block, even above the limit.
+
+        For small downloads that were started without waiting while a slot was free: other instances do not
+        count them.
+        """
         self.taken += 1
         self._by_token[token.id] += 1
         self._by_owner[token.owner] += 1

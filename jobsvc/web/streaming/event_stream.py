@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from time import monotonic
 from typing import Final, TypeAlias
@@ -118,10 +118,10 @@ class EventStreams:
         self._metrics = metrics
         self._send_timeout = send_timeout
 
-    @contextmanager
-    def hold(self, request: web.Request, subject: str) -> Iterator[LongLivedRequest]:
+    @asynccontextmanager
+    async def hold(self, request: web.Request, subject: str) -> AsyncIterator[LongLivedRequest]:
         """Register a long-lived request during the block; `subject` is its label in the metrics."""
-        with self._requests.hold(request, self._metrics.streams.labels(subject)) as long_lived:
+        async with self._requests.hold(request, self._metrics.streams.labels(subject)) as long_lived:
             yield long_lived
 
     async def respond(self, long_lived: LongLivedRequest, send_events: EventWriter) -> web.StreamResponse:

@@ -7,8 +7,8 @@ becomes invalid ends within two seconds. Shutdown ends all at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from enum import Enum
 from time import monotonic
 from typing import Final
@@ -97,16 +97,16 @@ class LongLivedRequests:
         self._open: set[LongLivedRequest] = set()
         self._ending = False
 
-    @contextmanager
-    def hold(self, request: web.Request, gauge: Gauge) -> Iterator[LongLivedRequest]:
+    @asynccontextmanager
+    async def hold(self, request: web.Request, gauge: Gauge) -> AsyncIterator[LongLivedRequest]:
         """Register a request for the duration of a block, and count it in `gauge`.
 
         Raises TooManyStreams if no slot is free.
         """
         long_lived = LongLivedRequest(request)
-        if self._ending:
-            long_lived.end_reason = EndReason.SHUTDOWN
-        with self._slots.hold(long_lived.token):
+        async with self._slots.hold(long_lived.token):
+            if self._ending:
+                long_lived.end_reason = EndReason.SHUTDOWN
             self._open.add(long_lived)
             try:
                 with (
