@@ -188,15 +188,17 @@ def _guard(settings: Settings, parts: Components) -> Guard:
         "download": settings.limit_download,
         "files": settings.limit_files,
     }
-    budgets = {name: Budget(name, parse_rate(rate)) for name, rate in rates.items()}
-    failures = AuthFailures(parse_rate(settings.limit_auth_failures))
+    shared = parts.shared_state
+    budgets = {name: Budget(name, parse_rate(rate), shared=shared) for name, rate in rates.items()}
+    failures = AuthFailures(parse_rate(settings.limit_auth_failures), shared=shared)
     return Guard(parts.authenticator, budgets, failures, parts.client_addresses)
 
 
 def _further_ranges(parts: Components) -> FurtherRanges:
     rate = parse_rate(parts.settings.limit_download)
     further = rate._replace(amount=rate.amount * RANGES_PER_DOWNLOAD)
-    return FurtherRanges(Budget("ranges", further), parts.client_addresses, job_id_of)
+    budget = Budget("ranges", further, shared=parts.shared_state)
+    return FurtherRanges(budget, parts.client_addresses, job_id_of)
 
 
 def _unready(index: JobIndex) -> str | None:

@@ -1,13 +1,37 @@
 """Budgets of all instances together: requests are leased from Redis in parts and spent without waiting.
 
-The count in Redis is the sliding window counter of `limits`: one atomic script, with the server's clock.
+The count in Redis is the sliding window counter of `limits`: one atomic script, with the server's clock. An
+instance leases what requests are waiting for, and some ahead: one at first, twice as many each time that they
+are spent within a second. All instances together lease at most a 20th of the budget ahead, and less as it
+runs out, so that little is lost if an instance gets no more requests. A lease ends with its window.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import asyncio
+from collections import OrderedDict, deque
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Final, NamedTuple
 
-from jobsvc.shared_state.connection import SharedStateConnection
+from jobsvc.shared_state.budget_window import BudgetWindow
+from jobsvc.shared_state.connection import SharedStateConnection, SharedStateUnavailable
+
+MAX_KEYS: Final = 65_536
+"""Keys that are remembered, at most: some 40 MB."""
+AHEAD_OF_BUDGET: Final = 20
+"""All instances together lease at most the budget divided by this ahead,"""
+AHEAD_OF_REST: Final = 4
+"""and at most what remains of it divided by this."""
+MAX_AGE_S: Final = 1.0
+"""The count in Redis is looked up again after this time. Leases that are spent in less are made larger."""
+MIN_REFUSAL_S: Final = 0.01
+MAX_REFUSAL_S: Final = 10.0
+"""A refused key is looked up again after this time: its count may have been removed from Redis."""
+MIN_WINDOW_S: Final = 0.02
+"""If less is left of a window, nothing is leased in it: it would end before that is spent."""
+_ATTEMPTS: Final = 10
 
 
 class SharedBudgetState(NamedTuple):
@@ -19,28 +43,205 @@ class SharedBudgetState(NamedTuple):
     """Seconds until the window ends or, if none remain, until one request may pass."""
 
 
+class _Lease:
+    """What this instance has leased of one key in the current window, and the count in Redis."""
+
+    __slots__ = (
+        "ahead",
+        "leased_at",
+        "looked_up_at",
+        "low",
+        "refused_until",
+        "renewal",
+        "spent",
+        "unspent",
+        "waiters",
+        "window",
+    )
+
+    def __init__(self, window: BudgetWindow) -> None:
+        self.window = window
+        self.looked_up_at = self.leased_at = self.refused_until = 0.0
+        self.unspent = self.spent = 0
+        self.ahead = 1
+        """Number of requests to lease ahead, if the budget allows."""
+        self.low = 0
+        """The lease is renewed once so many are unspent."""
+        self.waiters: deque[asyncio.Future[bool | None]] = deque()
+        """Requests that wait for Redis; the result is whether they are admitted, None without an answer."""
+        self.renewal: asyncio.Task[None] | None = None
+
+    def admit(self, count: int) -> None:
+        """Give leased requests to those that wait, except to those that were cancelled."""
+        for _ in range(min(count, len(self.waiters))):
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(True)
+                self.unspent -= 1
+                self.spent += 1
+
+    def end_waiting(self, result: bool | None) -> None:  # noqa: FBT001 - the result of a future
+        """Answer all requests that wait."""
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(result)
+
+
 class BudgetLeases:
     """Leases of one budget, by key. Belongs to the event loop."""
 
     def __init__(self, connection: SharedStateConnection, name: str, amount: int, seconds: int) -> None:
         """`name` distinguishes the budgets; `amount` requests in each `seconds` are for all instances."""
-        raise NotImplementedError
+        self._connection = connection
+        self._name = name
+        self._leases: OrderedDict[str, _Lease] = OrderedDict()
+        self.set_rate(amount, seconds)
+
+    def set_rate(self, amount: int, seconds: int) -> None:
+        """Apply another rate from now on. The counts in Redis of windows of the same length are kept."""
+        self._new = BudgetWindow(amount, seconds, previous=0, current=0, ends_at=0.0)
+        self._leases.clear()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether Redis can be used."""
+        return self._connection.is_up
 
     def spend(self, key: str) -> bool:
         """Spend one leased request without waiting; return whether there was one."""
-        raise NotImplementedError
+        lease = self._leases.get(key)
+        return lease is not None and self._spend(key, lease)
 
     async def acquire(self, key: str) -> bool:
         """Spend one request, leasing more if none is left; return whether the budget admits it.
 
         Raises SharedStateUnavailable: the caller counts for itself.
         """
-        raise NotImplementedError
+        lease = self._leases.get(key) or self._add(key)
+        if self._spend(key, lease):
+            return True
+        if monotonic() < lease.refused_until:
+            return False
+        waiter: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        lease.waiters.append(waiter)
+        if lease.renewal is None:
+            self._start_renewal(key, lease)
+        is_admitted = await waiter
+        if is_admitted is None:
+            raise SharedStateUnavailable
+        return is_admitted
 
     def refund(self, key: str) -> None:
         """Give one spent request back to the lease."""
-        raise NotImplementedError
+        lease = self._leases.get(key)
+        if lease is not None and lease.spent and monotonic() < lease.window.ends_at:
+            lease.spent -= 1
+            lease.unspent += 1
 
     def state(self, key: str) -> SharedBudgetState | None:
         """Return what is known of a key's budget; None if nothing is, or if Redis cannot be used."""
-        raise NotImplementedError
+        lease, now = self._leases.get(key), monotonic()
+        if lease is None or not lease.looked_up_at or not self.is_up:
+            return None
+        unspent = lease.unspent if now < lease.window.ends_at else 0
+        window = lease.window.at(now)
+        if remaining := unspent + window.remaining(now):
+            return SharedBudgetState(remaining, window.ends_at - now)
+        return SharedBudgetState(0, window.refused_for(now))
+
+    def _spend(self, key: str, lease: _Lease) -> bool:
+        if not lease.unspent or (now := monotonic()) >= lease.window.ends_at:
+            return False
+        lease.unspent -= 1
+        lease.spent += 1
+        if lease.unspent <= lease.low and lease.renewal is None and self._wanted(lease, now) > 0:
+            self._start_renewal(key, lease)
+        return True
+
+    def _add(self, key: str) -> _Lease:
+        """Remember a key; drop up to two that have expired, and one more if there are too many."""
+        expired = monotonic() - 2 * self._new.seconds
+        for _ in range(2):
+            if self._leases and next(iter(self._leases.values())).looked_up_at < expired:
+                self._leases.popitem(last=False)
+        if len(self._leases) >= MAX_KEYS:
+            self._leases.popitem(last=False)
+        lease = self._leases[key] = _Lease(self._new)
+        return lease
+
+    def _start_renewal(self, key: str, lease: _Lease) -> None:
+        lease.renewal = asyncio.create_task(self._renew(key, lease))
+
+    async def _renew(self, key: str, lease: _Lease) -> None:
+        """Renew a lease until no request waits and enough is leased ahead."""
+        with suppress(SharedStateUnavailable):
+            while lease.waiters or (lease.unspent <= lease.low and self._wanted(lease, monotonic()) > 0):
+                await self._connection.call(partial(self._ask, key, lease))
+        lease.renewal = None
+        lease.end_waiting(None)
+
+    async def _ask(self, key: str, lease: _Lease) -> None:
+        """Lease what is wanted, or what is left if that is less. A result that comes late counts too."""
+        now = monotonic()
+        if now >= lease.window.ends_at or now - lease.looked_up_at >= MAX_AGE_S:
+            await self._look_up(key, lease)
+        for _ in range(_ATTEMPTS):
+            now, waiting = monotonic(), len(lease.waiters)
+            cost = min(self._wanted(lease, now), lease.window.remaining(now))
+            if not cost or await self._lease(key, cost):
+                self._add_leased(lease, cost, waiting)
+                break
+            await self._look_up(key, lease)  # another instance has leased some
+
+    async def _lease(self, key: str, cost: int) -> bool:
+        """Lease so many requests from Redis, or none and return False."""
+        amount, seconds, *_ = self._new
+        storage = self._connection.storage
+        return await storage.acquire_sliding_window_entry(self._key(key), amount, seconds, cost)
+
+    def _key(self, key: str) -> str:
+        """Return the name of a count in Redis; `limits` makes it a hash tag."""
+        return f"budget/{self._name}/{key}/{self._new.seconds}"
+
+    async def _look_up(self, key: str, lease: _Lease) -> None:
+        """Look up the count in Redis. If its window is about to end, wait for the next one."""
+        seconds, ends_in = self._new.seconds, 0.0
+        while ends_in < MIN_WINDOW_S:
+            await asyncio.sleep(ends_in)
+            now = monotonic()
+            counts = await self._connection.storage.get_sliding_window(self._key(key), seconds)
+            previous, _, current, expires_in = counts
+            # A count is kept for two windows; the first one begins with the first lease.
+            ends_in = expires_in - seconds if expires_in else float(seconds)
+            window = self._new._replace(previous=previous, current=current, ends_at=now + ends_in)
+            if now >= lease.window.ends_at:
+                lease.unspent = lease.spent = 0
+            lease.looked_up_at, lease.window = now, window
+        if key in self._leases:
+            self._leases.move_to_end(key)
+
+    def _add_leased(self, lease: _Lease, cost: int, waiting: int) -> None:
+        """Add requests that were leased, give them to the `waiting` requests and keep the others."""
+        now = monotonic()
+        lease.window = lease.window._replace(current=lease.window.current + cost)
+        if cost > waiting:
+            is_spent_fast = now - lease.leased_at < MAX_AGE_S
+            lease.ahead = (
+                min(lease.ahead * 2, self._new.amount) if is_spent_fast else max(lease.ahead // 2, 1)
+            )
+            lease.leased_at = now
+        lease.unspent += cost
+        lease.admit(min(lease.unspent, waiting))
+        lease.low = lease.unspent // 2
+        if not lease.unspent and not lease.window.remaining(now):
+            refused_s = max(lease.window.refused_for(now), MIN_REFUSAL_S)
+            lease.refused_until = now + min(refused_s, MAX_REFUSAL_S)
+            lease.end_waiting(False)  # noqa: FBT003 - the result of a future
+
+    def _wanted(self, lease: _Lease, now: float) -> int:
+        """Return how many requests to lease: those that wait, and some ahead."""
+        rest = lease.window.remaining(now)
+        most = min(self._new.amount // AHEAD_OF_BUDGET, rest // AHEAD_OF_REST)
+        ahead = min(lease.ahead, most // self._connection.instances)
+        return max(len(lease.waiters) + ahead - lease.unspent, 0)

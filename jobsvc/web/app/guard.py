@@ -79,19 +79,19 @@ class Guard:
 
         @wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
-            self._authenticate(request, authenticate)
+            await self._authenticate(request, authenticate)
             token = request[TOKEN]
             request[BUDGET] = charged
-            if further_ranges is None or not further_ranges.try_charge(request, token):
+            if further_ranges is None or not await further_ranges.try_charge(request, token):
                 return await limited(request)
             request[FURTHER_RANGE] = True
             try:
                 response = await allowed(request)
             except ApiError:
-                charged.try_acquire(token)
+                await charged.acquire(token)
                 raise
             if response.status >= HTTPStatus.BAD_REQUEST:
-                charged.try_acquire(token)
+                await charged.acquire(token)
             return response
 
         return guarded
@@ -110,7 +110,7 @@ class Guard:
 
         @wraps(handler)
         async def authenticated(request: web.Request) -> web.StreamResponse:
-            self._authenticate(request, self._bearer_token)
+            await self._authenticate(request, self._bearer_token)
             query_params.reject_unknown(request.query)
             return await handler(request)
 
@@ -151,14 +151,14 @@ class Guard:
     def _bearer_token(self, request: web.Request) -> Token:
         return self._authenticator.authenticate(request.headers)
 
-    def _authenticate(self, request: web.Request, authenticate: Authenticate) -> None:
+    async def _authenticate(self, request: web.Request, authenticate: Authenticate) -> None:
         try:
             request[TOKEN] = authenticate(request)
         except Unauthorized as exc:
-            self._count_failure(request, exc)
+            await self._count_failure(request, exc)
             raise
 
-    def _count_failure(self, request: web.Request, failure: Unauthorized) -> None:
+    async def _count_failure(self, request: web.Request, failure: Unauthorized) -> None:
         """Count an invalid token against its sender's address; valid tokens are never refused for it.
 
         Raises RateLimited if there were too many.
@@ -166,7 +166,7 @@ class Guard:
         if isinstance(failure, NoCredentials):
             return
         try:
-            self._failures.hit(self._client_addresses.address_of(request))
+            await self._failures.hit(self._client_addresses.address_of(request))
         except RateLimited as exc:
             exc.reason, exc.token_id = failure.reason, failure.token_id
             raise

@@ -18,8 +18,10 @@ from aiohttplimiter import Limiter, RateLimitExceeded
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import RateLimited
+from jobsvc.shared_state.connection import SharedStateConnection
 from jobsvc.web.auth.bearer import TOKEN
-from jobsvc.web.ratelimit.sliding_window import Rate, WindowCounter
+from jobsvc.web.ratelimit.request_counter import RequestCounter, create_counter
+from jobsvc.web.ratelimit.sliding_window import Rate
 
 UNCHANGED_PER_REQUEST: Final = 10
 """Requests with a 304 response that count as one: no body is produced or sent for them."""
@@ -48,12 +50,12 @@ class CounterStrategy:
     test() counts the request and hit() does nothing, so that concurrent requests cannot exceed the limit.
     """
 
-    def __init__(self, counter: WindowCounter) -> None:
+    def __init__(self, counter: RequestCounter) -> None:
         self._counter = counter
 
     async def test(self, _rate: object, key: str) -> bool:
         """Admit and count one request, or do neither and return False."""
-        return self._counter.try_acquire(key)
+        return await self._counter.acquire(key)
 
     async def hit(self, _rate: object, _key: str) -> bool:
         """Do nothing: `test` has counted the request."""
@@ -63,16 +65,26 @@ class CounterStrategy:
 class Budget:
     """Limits the requests of one kind for each token. Belongs to the event loop."""
 
-    def __init__(self, name: str, rate: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`name` is a word of lower-case letters; `clock` is in seconds and never goes back."""
+    def __init__(
+        self,
+        name: str,
+        rate: Rate,
+        *,
+        shared: SharedStateConnection | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`name` is a word of lower-case letters; `clock` is in seconds and never goes back.
+
+        With `shared` the rate is for all instances together.
+        """
         self.name: Final = name
-        self._counter = WindowCounter(rate, clock=clock)
+        self._counter = create_counter(name, rate, shared, clock=clock)
         self._announce(rate)
         self._limiter = Limiter(keyfunc=_token_id, error_handler=self._refuse)
         self._limiter.moving_window = CounterStrategy(self._counter)  # type: ignore[assignment]
 
     def set_rate(self, rate: Rate) -> None:
-        """Apply another rate from now on; see `WindowCounter.set_rate`."""
+        """Apply another rate from now on; see `RequestCounter.set_rate`."""
         self._counter.set_rate(rate)
         self._announce(rate)
 
@@ -86,14 +98,19 @@ class Budget:
         rate = f"{self._counter.limit} per {self._counter.window} seconds"
         return self._limiter.limit(rate, path_id=self.name)(handler)
 
-    def try_acquire(self, token: Token) -> bool:
+    async def acquire(self, token: Token) -> bool:
         """Consume one request if one is left; return whether it was."""
-        return self._counter.try_acquire(self._key(token))
+        return await self._counter.acquire(self._key(token))
+
+    def try_acquire(self, token: Token) -> bool:
+        """Consume one request without waiting, if one is left; return whether it was. See `consume`."""
+        return self._counter.consume(self._key(token)) is not None
 
     def consume(self, token: Token, *, unchanged: bool) -> str | None:
         """Consume one request as the limiter does, without awaiting it; return what `lines` would.
 
-        `unchanged`: the response is a 304. Returns None if no request is left.
+        `unchanged`: the response is a 304. Returns None if no request is left, or if only `limited` can find
+        out whether one is.
         """
         key = self._key(token)
         left = self._counter.consume(key)
@@ -133,17 +150,17 @@ class Budget:
 
     def _reset(self, key: str, remaining: int, ends_in: float) -> int:
         """Return the seconds until the window ends or, if no request remains, until one would pass."""
-        return ceil(ends_in) if remaining else self._counter.window_state(key).wait()
+        return ceil(ends_in) if remaining else self._counter.wait(key)
 
     def _key(self, token: Token) -> str:
         """Return the key of a token's count, the same as the limiter's."""
         return f"{token.id}:{self.name}"
 
     def _refuse(self, request: web.Request, _exceeded: RateLimitExceeded) -> NoReturn:
-        state = self._counter.window_state(self._key(request[TOKEN]))
+        counter = self._counter
         raise RateLimited(
-            f"The token has used its {state.limit} {self.name} requests in {state.window} seconds.",
-            retry_after=state.wait(),
+            f"The token has used its {counter.limit} {self.name} requests in {counter.window} seconds.",
+            retry_after=counter.wait(self._key(request[TOKEN])),
         )
 
 
@@ -176,21 +193,27 @@ def lines(request: web.Request) -> str:
 class AuthFailures:
     """Limits the failed tokens from each address. Belongs to the event loop."""
 
-    def __init__(self, rate: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rate: Rate,
+        *,
+        shared: SharedStateConnection | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Apply `rate` to each IPv4 address and each IPv6 /64 network, which belongs to one customer."""
-        self._counter = WindowCounter(rate, clock=clock, keys_cap=MAX_ADDRESSES)
+        self._counter = create_counter("failures", rate, shared, clock=clock, keys_cap=MAX_ADDRESSES)
 
     def set_rate(self, rate: Rate) -> None:
-        """Apply another rate from now on; see `WindowCounter.set_rate`."""
+        """Apply another rate from now on; see `RequestCounter.set_rate`."""
         self._counter.set_rate(rate)
 
-    def hit(self, remote: str | None) -> None:
+    async def hit(self, remote: str | None) -> None:
         """Count a failure of the peer at `remote`. Raises RateLimited if there were too many before it."""
         key = _network(remote)
-        if not self._counter.try_acquire(key):
+        if not await self._counter.acquire(key):
             raise RateLimited(
                 "Too many invalid tokens or links were sent from this address.",
-                retry_after=self._counter.window_state(key).wait(),
+                retry_after=self._counter.wait(key),
             )
 
 

@@ -67,9 +67,9 @@ class FurtherRanges:
             key, request.headers.get(hdrs.RANGE), connection_of(request)
         )
 
-    def try_charge(self, request: web.Request, token: Token) -> bool:
+    async def try_charge(self, request: web.Request, token: Token) -> bool:
         """Charge a request for a further range; return False if it is none, or if too many were requested."""
-        return self.is_further(request, self.key_of(request, token)) and self.budget.try_acquire(token)
+        return self.is_further(request, self.key_of(request, token)) and await self.budget.acquire(token)
 
     def record(self, request: web.Request, key: Key, status: HTTPStatus) -> None:
         """Remember a request, which was already charged, if its response has a body of the output."""
@@ -79,15 +79,17 @@ class FurtherRanges:
     def charge(self, request: FastRequest, token: Token, status: HTTPStatus, budget: Budget) -> str | None:
         """Charge `budget`, or the one for further ranges, for the response to a plain GET, and remember it.
 
-        `request.client` must be set. Returns the RateLimit lines of its head; None if no budget is left.
+        `request.client` must be set. Returns the RateLimit lines of its head; None if no budget is left, or
+        if only `try_charge` can find out whether one is.
         """
         # `try_charge` and `record` would read the clock, the range and the connection twice. The general path
         # needs both, because its handler runs between them.
         self._rotate()
         key, connection = (token.id, request.client, request.job_id), request.connection
         field = request.headers.get(hdrs.RANGE)
-        if self._is_further(key, field, connection) and self.budget.try_acquire(token):
-            lines: str | None = budget.lines(token)
+        lines: str | None
+        if self._is_further(key, field, connection):
+            lines = budget.lines(token) if self.budget.try_acquire(token) else None
         else:
             lines = budget.consume(token, unchanged=status is _NOT_MODIFIED)
         if lines is not None:

@@ -97,6 +97,18 @@ class WindowCounter:
         """Admit and count one request, or do neither and return False."""
         return self.consume(key) is not None
 
+    async def acquire(self, key: str) -> bool:
+        """Do the same; see RequestCounter."""
+        return self.try_acquire(key)
+
+    def count(self, key: str) -> None:
+        """Count one request that was admitted elsewhere."""
+        number = int(self._clock() / self.window)
+        entry = self._entries.get(key)
+        if entry is None or entry[0] != number:
+            entry = self._begin(key, number, entry)
+        entry[1] += 1
+
     def consume(self, key: str) -> tuple[int, float] | None:
         """Admit and count one request; return what `remaining` would afterwards, None if not admitted."""
         now = self._clock() / self.window
@@ -130,6 +142,10 @@ class WindowCounter:
         """Return the state of a key without counting a request."""
         previous, current, ends_in = self._now(key)
         return WindowState(previous, current, ends_in, self.limit, self.window)
+
+    def wait(self, key: str) -> int:
+        """Return whole seconds until one more request passes, if none comes before; 0 if one passes now."""
+        return self.window_state(key).wait()
 
     def remaining(self, key: str) -> tuple[int, float]:
         """Return how many requests would pass now and in how many seconds this window ends.

@@ -216,27 +216,27 @@ def failures(rate: str = "20/minute", clock: Clock | None = None) -> AuthFailure
     return AuthFailures(parse_rate(rate), clock=clock or Clock())
 
 
-def count_counted_failures(some: AuthFailures, remote: str | None, tries: int = 30) -> int:
+async def count_counted_failures(some: AuthFailures, remote: str | None, tries: int = 30) -> int:
     """Fail this often, and return how many failures got the normal response."""
     counted = 0
     for _ in range(tries):
         try:
-            some.hit(remote)
+            await some.hit(remote)
         except RateLimited:
             continue
         counted += 1
     return counted
 
 
-def test_address_may_fail_up_to_the_limit_and_gets_retry_after() -> None:
+async def test_address_may_fail_up_to_the_limit_and_gets_retry_after() -> None:
     clock = Clock(6010.0)
     some = failures(clock=clock)
-    assert count_counted_failures(some, "192.0.2.1") == 20
+    assert await count_counted_failures(some, "192.0.2.1") == 20
     with pytest.raises(RateLimited) as refused:
-        some.hit("192.0.2.1")
+        await some.hit("192.0.2.1")
     assert refused.value.retry_after == 51
     clock.now += 51
-    some.hit("192.0.2.1")
+    await some.hit("192.0.2.1")
 
 
 @pytest.mark.parametrize(
@@ -253,20 +253,21 @@ def test_address_may_fail_up_to_the_limit_and_gets_retry_after() -> None:
         (None, "192.0.2.1", False),
     ],
 )
-def test_addresses_of_one_ipv6_network_share_a_budget(
+async def test_addresses_of_one_ipv6_network_share_a_budget(
     first: str | None,
     second: str | None,
     same: bool,  # noqa: FBT001 - a column
 ) -> None:
     some = failures()
-    count_counted_failures(some, first)
-    assert count_counted_failures(some, second) == (0 if same else 20)
+    await count_counted_failures(some, first)
+    assert await count_counted_failures(some, second) == (0 if same else 20)
 
 
-def test_number_of_remembered_addresses_is_bounded() -> None:
+async def test_number_of_remembered_addresses_is_bounded() -> None:
     some = failures("1/minute")
     for number in range(MAX_ADDRESSES + 500):
-        some.hit(f"2001:db8:{number:x}::1")
+        await some.hit(f"2001:db8:{number:x}::1")
+    assert isinstance(some._counter, WindowCounter)
     assert len(some._counter) == MAX_ADDRESSES
 
 
