@@ -92,6 +92,8 @@ class Link(NamedTuple):
     url: str
     """Absolute."""
     expires_at: datetime
+    id: str
+    """By which the operator can revoke it."""
 
 
 class TokenInfo(NamedTuple):

@@ -41,10 +41,17 @@ class Unauthorized(ApiError):
 
     code = "unauthorized"
 
-    def __init__(self, detail: str, reason: str | None = None, token_id: str | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        reason: str | None = None,
+        token_id: str | None = None,
+        link_id: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.reason = reason
         self.token_id = token_id
+        self.link_id = link_id
 
 
 class InsufficientScope(ApiError):

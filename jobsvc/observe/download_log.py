@@ -69,8 +69,8 @@ class DownloadRecord(NamedTuple):
     outcome: Outcome
     client: str | None = None
     """The client's address, as forwarded by trusted proxies."""
-    by_link: bool = False
-    """Whether the request used a download link."""
+    link: str | None = None
+    """The id of the download link that the request used, if it used one."""
 
     def line(self, instance: str) -> bytes:
         """Encode the record as a line of the log of an instance, without the line break."""
@@ -82,7 +82,8 @@ class DownloadRecord(NamedTuple):
             "requestId": self.request_id,
             "tokenId": self.token_id,
             "client": self.client,
-            "byLink": self.by_link,
+            "byLink": self.link is not None,
+            "link": self.link,
             "owner": self.owner,
             "job": self.job,
             "file": self.file,

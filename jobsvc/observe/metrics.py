@@ -175,6 +175,13 @@ class Metrics:
         self.token_use_errors = self._counter(
             "token_use_errors_total", "Failed writes of the times when tokens were last used."
         )
+        self.revoked_links_errors = self._counter(
+            "revoked_links_errors_total",
+            "Failed reads of the revoked links; those that are known remain revoked.",
+        )
+        self.issued_links_errors = self._counter(
+            "issued_links_errors_total", "Failed writes of the record of created links."
+        )
         self.auth_failures = self._counter("auth_failures_total", "Requests with a missing or invalid token.")
         self.rate_limited = self._counter(
             "rate_limited_total", "Requests refused because a budget was used up.", "budget", BUDGETS

@@ -133,6 +133,7 @@ def _endpoints(parts: Components, guard: Guard) -> Endpoints:
             links=parts.links,
             public_url=PublicUrl(settings.public_url, parts.client_addresses),
             max_age=settings.max_link_age,
+            on_created=parts.issued_links.record,
         ),
         me=MeEndpoint(guard.budgets),
         openapi=OpenApiEndpoint(),

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
-from time import monotonic
-from typing import Final
 
 import structlog
 
@@ -17,27 +14,37 @@ from jobsvc.index.queries.subscriptions import Subscriptions
 from jobsvc.observe.download_log import DownloadLog
 from jobsvc.observe.metrics import Metrics
 from jobsvc.service.descriptors import DEFAULT_MAX_CONNECTIONS, connections_allowed, descriptor_limit
+from jobsvc.service.fault_reports import (
+    bad_revoked_links,
+    bad_token_file,
+    bad_token_labels,
+    storage_fault,
+)
 from jobsvc.service.slots import download_slots, slot_leases, stream_slots
 from jobsvc.settings import Settings
 from jobsvc.shared_state.connection import SharedStateConnection
 from jobsvc.shared_state.slot_leases import SlotLeases
 from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.executor import StorageExecutor
-from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.layout import (
     DIGESTS_FILE,
     DOWNLOADS_FILE,
     LINK_KEY_FILE,
+    LINKS_FILE,
+    REVOKED_LINKS_FILE,
     TOKEN_USE_FILE,
     TOKENS_FILE,
     instance_file,
 )
 from jobsvc.storage.processes.record_process import RecordProcessClient
 from jobsvc.storage.state.digest_file import DigestFile
+from jobsvc.storage.state.links_file import LinksFile
 from jobsvc.web.auth.bearer import TokenAuthenticator
 from jobsvc.web.auth.client_address import ClientAddresses
+from jobsvc.web.auth.issued_links import IssuedLinks
 from jobsvc.web.auth.permits import Permits
+from jobsvc.web.auth.revoked_links import RevokedLinks
 from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.auth.token_use import TokenUse
 from jobsvc.web.connection.connection_limits import ConnectionLimits
@@ -50,9 +57,6 @@ from jobsvc.web.jobs.representation import PushRenderer, RepresentationCache
 from jobsvc.web.ratelimit.download_slots import DownloadSlots
 from jobsvc.web.streaming.event_stream import EventStreams
 from jobsvc.web.streaming.long_lived import LongLivedRequests
-
-FAULT_LOG_INTERVAL_S: Final = 60.0
-"""Seconds between two log lines about the same storage fault; a metric counts every fault."""
 
 log = structlog.get_logger("jobsvc.service")
 
@@ -80,6 +84,8 @@ class Components:
     token_use: TokenUse
     client_addresses: ClientAddresses
     links: SignedLinks
+    revoked_links: RevokedLinks
+    issued_links: IssuedLinks
     download_log: DownloadLog
     files: JobFileAccess
     body_writer: BodyWriter
@@ -103,7 +109,7 @@ def build_components(settings: Settings, instance: str) -> Components:
     metrics = Metrics()
     metrics.name_instance(instance)
     shared_state = _shared_state(settings, metrics, instance)
-    disk = StorageExecutor(on_fault=_storage_fault(metrics))
+    disk = StorageExecutor(on_fault=storage_fault(metrics))
     metrics.storage_stuck.set_function(disk.stuck_threads)
     record_process = RecordProcessClient()
     root = JobsRoot(
@@ -123,14 +129,20 @@ def build_components(settings: Settings, instance: str) -> Components:
         settings.secrets_folder / TOKENS_FILE,
         disk,
         shared=secrets_shared,
-        on_bad_file=_bad_token_file(metrics),
-        on_bad_labels=_bad_token_labels(metrics),
+        on_bad_file=bad_token_file(metrics),
+        on_bad_labels=bad_token_labels(metrics),
     )
     metrics.tokens_expiring_soon.set_function(authenticator.expiring_soon)
     representations = RepresentationCache(
         digest_of=digests.known, stalled=index.stalled, public_url=settings.public_url
     )
-    permits = Permits(authenticator)
+    revoked_links = RevokedLinks(
+        settings.secrets_folder / REVOKED_LINKS_FILE,
+        disk,
+        shared=secrets_shared,
+        on_bad_file=bad_revoked_links(metrics),
+    )
+    permits = Permits(authenticator, revoked_links)
     work_lock = YieldingLock()
     max_connections = _max_connections(settings)
     long_lived = LongLivedRequests(
@@ -161,7 +173,15 @@ def build_components(settings: Settings, instance: str) -> Components:
         ),
         client_addresses=ClientAddresses(settings.trusted_proxies),
         links=SignedLinks(
-            settings.secrets_folder / LINK_KEY_FILE, disk, authenticator, shared=secrets_shared
+            settings.secrets_folder / LINK_KEY_FILE,
+            disk,
+            authenticator,
+            revoked=revoked_links,
+            shared=secrets_shared,
+        ),
+        revoked_links=revoked_links,
+        issued_links=IssuedLinks(
+            LinksFile(settings.state_dir / LINKS_FILE), disk, metrics.issued_links_errors.inc
         ),
         download_log=DownloadLog(
             settings.state_dir / instance_file(DOWNLOADS_FILE, settings.instance),
@@ -239,34 +259,3 @@ def _index(
     )
     index_metrics.register(index, metrics)
     return index
-
-
-def _storage_fault(metrics: Metrics) -> Callable[[str, Exception], None]:
-    """Return a callback that counts each storage fault and logs each reason once per FAULT_LOG_INTERVAL_S."""
-    logged: dict[str, float] = {}
-
-    def on_fault(key: str, exc: Exception) -> None:
-        metrics.storage_unavailable.inc()
-        reason = describe(exc) if isinstance(exc, OSError) else getattr(exc, "reason", None) or str(exc)
-        now = monotonic()
-        if now - logged.get(reason, -inf) >= FAULT_LOG_INTERVAL_S:
-            logged[reason] = now
-            log.warning("storage-fault", of=key, reason=reason)
-
-    return on_fault
-
-
-def _bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:
-    def on_bad_file(exc: Exception) -> None:
-        metrics.token_file_errors.inc()
-        log.error("token-file-unusable", reason=str(exc), kept="the last valid version")
-
-    return on_bad_file
-
-
-def _bad_token_labels(metrics: Metrics) -> Callable[[Exception], None]:
-    def on_bad_labels(exc: Exception) -> None:
-        metrics.token_label_errors.inc()
-        log.error("token-labels-unusable", reason=str(exc), effect="tokens have no labels")
-
-    return on_bad_labels

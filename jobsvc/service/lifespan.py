@@ -47,6 +47,8 @@ def add_lifespan(
             parts.authenticator.cleanup_ctx,
             parts.token_use.cleanup_ctx,
             parts.links.cleanup_ctx,
+            parts.revoked_links.cleanup_ctx,
+            parts.issued_links.cleanup_ctx,
             parts.files.cleanup_ctx,
             _entered(index.running),
             _entered(lambda: parts.digests.running(index.catalogue.notify_shown_differently)),

@@ -37,6 +37,7 @@ from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
 from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url
 from jobsvc.storage.files.os_errors import describe, is_temporary
 from jobsvc.storage.state.link_key import BadLinkKey
+from jobsvc.storage.state.revoked_links_file import BadRevokedLinks
 from jobsvc.storage.state.token_file import BadTokenFile
 from jobsvc.web.app.server import ServiceRunner
 from jobsvc.web.auth.bearer import AUTHENTICATOR
@@ -123,7 +124,7 @@ def _with_password(settings: Settings) -> Settings:
 async def _start(runner: web.BaseRunner) -> None:
     try:
         await runner.setup()
-    except (BadTokenFile, BadLinkKey) as exc:
+    except (BadTokenFile, BadLinkKey, BadRevokedLinks) as exc:
         raise StartupError(str(exc), may_pass=is_temporary(exc.__cause__)) from exc
     except StorageUnavailable as exc:
         raise StartupError(exc.detail, may_pass=True) from exc

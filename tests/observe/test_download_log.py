@@ -83,6 +83,7 @@ def test_download_is_one_line_with_all_fields(tmp_path: Path) -> None:
             "tokenId": "t1",
             "client": None,
             "byLink": False,
+            "link": None,
             "owner": "ada",
             "job": "job-1",
             "file": "film.mp4",

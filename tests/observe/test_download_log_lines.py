@@ -31,6 +31,7 @@ FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "tokenId": str,
     "client": str,
     "byLink": bool,
+    "link": (str, type(None)),
     "owner": str,
     "job": str,
     "file": str,

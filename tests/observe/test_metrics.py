@@ -51,6 +51,8 @@ FIXED = {
     "jobsvc_build_info": "gauge",
     "jobsvc_instance_info": "gauge",
     "jobsvc_token_use_errors": "counter",
+    "jobsvc_revoked_links_errors": "counter",
+    "jobsvc_issued_links_errors": "counter",
     "jobsvc_tokens_expiring_soon": "gauge",
     "jobsvc_watcher_unknown_lines": "counter",
     "jobsvc_shared_state_up": "gauge",

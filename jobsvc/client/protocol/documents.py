@@ -76,7 +76,7 @@ def to_file(job_id: str, document: Document) -> File:
 
 def to_link(document: Document) -> Link:
     """Convert a link; its URL may be relative. Raises UnexpectedResponse."""
-    return Link(text(document, "url"), _time(document, "expiresAt"))
+    return Link(text(document, "url"), _time(document, "expiresAt"), text(document, "id"))
 
 
 def to_token_info(document: Document) -> TokenInfo:

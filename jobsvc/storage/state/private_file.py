@@ -16,12 +16,14 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.storage.files.atomic_write import chown_to_folder_owner, write_atomically
+from jobsvc.storage.files.file_version import TIMESTAMP_GRANULARITY_NS, FileVersion
 from jobsvc.storage.files.pread import read_fully
 from jobsvc.storage.files.safe_open import FILE_FLAGS
 from jobsvc.storage.layout import TEMP_PREFIX
@@ -60,6 +62,34 @@ def _open_following(path: Path, open_file: OpenFile) -> int:
             if not path.is_symlink():
                 raise
     return open_file(path, flags)
+
+
+class VersionedData(NamedTuple):
+    """The content of a file, and the version that it was read from."""
+
+    version: FileVersion
+    data: bytes
+
+
+def read_if_changed(
+    path: Path,
+    known: FileVersion | None,
+    max_bytes: int,
+    open_file: OpenFile = os.open,
+    *,
+    shared: bool = False,
+) -> VersionedData | None:
+    """Read a private file; None if its version is `known` and cannot hide a later change.
+
+    Raises OSError, and ValueError as `check_file` does.
+    """
+    with open_private(path, open_file, shared=shared) as descriptor:
+        status = os.fstat(descriptor)
+        version = FileVersion.of(status)
+        if version == known and time.time_ns() - version.mtime_ns > TIMESTAMP_GRANULARITY_NS:
+            return None
+        check_file(path, status, max_bytes, shared=shared)
+        return VersionedData(version, read_fully(descriptor, 0, status.st_size))
 
 
 def read_private(path: Path, max_bytes: int, open_file: OpenFile = os.open, *, shared: bool = False) -> bytes:

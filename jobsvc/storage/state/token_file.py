@@ -21,8 +21,7 @@ from typing import Final, NamedTuple
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
-from jobsvc.storage.files.file_version import TIMESTAMP_GRANULARITY_NS, FileVersion
-from jobsvc.storage.files.pread import read_fully
+from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.layout import TOKEN_LABELS_FILE
 from jobsvc.storage.state import private_file
 from jobsvc.storage.state.token_format import (
@@ -110,22 +109,16 @@ def _load_tokens(
     path: Path, known: TokenFileState | None, open_file: private_file.OpenFile, *, shared: bool
 ) -> TokenFileState:
     """Return the tokens without labels, or `known`. Raises OSError, and ValueError if they are rejected."""
+    # After a fault of the labels, both are read again.
+    version = None if known is None or known.label_fault else known.version
     try:
-        with private_file.open_private(path, open_file, shared=shared) as descriptor:
-            status = os.fstat(descriptor)
-            version = FileVersion.of(status)
-            if known is not None and _is_current(known, version):
-                return known
-            private_file.check_file(path, status, MAX_FILE_BYTES, shared=shared)
-            return TokenFileState(version, parse_tokens(read_fully(descriptor, 0, status.st_size)))
+        read = private_file.read_if_changed(path, version, MAX_FILE_BYTES, open_file, shared=shared)
     except FileNotFoundError:
         return TokenFileState(None, ())
-
-
-def _is_current(known: TokenFileState, version: FileVersion) -> bool:
-    """Return whether the file has not changed since it was read, and its labels could be used."""
-    is_stable = time.time_ns() - version.mtime_ns > TIMESTAMP_GRANULARITY_NS
-    return not known.label_fault and known.version == version and is_stable
+    if read is None:
+        assert known is not None  # noqa: S101 - it has the version
+        return known
+    return TokenFileState(read.version, parse_tokens(read.data))
 
 
 def create(

@@ -19,6 +19,7 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.web import problems
 from jobsvc.web.app import guard
 from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.auth.signed_links import LINK
 from jobsvc.web.connection.fast_request import FastRequest
 from jobsvc.web.connection.response_stream import send_continue
 from jobsvc.web.ratelimit import budgets
@@ -114,7 +115,7 @@ def _log_refusal(request: web.Request, route: str, status: int, refused: ApiErro
 
 
 def _refusal_fields(request: web.Request, refused: ApiError) -> dict[str, str]:
-    """Return the log fields of a refusal: its code, its reason, and the token's id, as far as known."""
+    """Return the log fields of a refusal: its code, its reason, and the ids of token and link, if known."""
     fields = {"code": refused.code}
     if refused.reason is not None:
         fields["reason"] = refused.reason
@@ -122,6 +123,9 @@ def _refusal_fields(request: web.Request, refused: ApiError) -> dict[str, str]:
     token_id = refused.token_id if token is None else token.id
     if token_id is not None:
         fields["tokenId"] = token_id
+    link_id = request.get(LINK) or (refused.link_id if isinstance(refused, Unauthorized) else None)
+    if link_id is not None:
+        fields["link"] = link_id
     return fields
 
 

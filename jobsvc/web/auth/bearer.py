@@ -51,7 +51,7 @@ class NoCredentials(Unauthorized):
     """The request has no credentials, so it does not count as an attempt to guess a token."""
 
 
-class _ErrorReporter:
+class ErrorReporter:
     """Calls a function for each error that differs from the one before."""
 
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
@@ -89,8 +89,8 @@ class TokenAuthenticator:
         self._shared = shared
         self._reserve = DescriptorReserve()
         self._clock = clock
-        self._file_errors = _ErrorReporter(on_bad_file)
-        self._label_errors = _ErrorReporter(on_bad_labels)
+        self._file_errors = ErrorReporter(on_bad_file)
+        self._label_errors = ErrorReporter(on_bad_labels)
         self._state: TokenFileState | None = None
         self._tokens: dict[bytes, Token] = {}
         self._by_id: dict[str, Token] = {}

@@ -1,13 +1,14 @@
 """End long-lived requests that their token no longer permits: streams, long polls and downloads.
 
 The token file can change at any time: a token is revoked, loses a scope, or gets another owner. A token can
-also expire. Long-lived requests are therefore checked repeatedly against the current state of their token.
+also expire, and a download link can be revoked by itself. Long-lived requests are therefore checked
+repeatedly against the current state of their token and link.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -29,14 +30,21 @@ class PermitLost(Exception):
 class Permit:
     """The right of one request to continue."""
 
-    __slots__ = ("_authenticator", "_scope", "_token", "on_lost")
+    __slots__ = ("_authenticator", "_scope", "_token", "link", "on_lost")
 
     def __init__(
-        self, authenticator: TokenAuthenticator, token: Token, scope: str, on_lost: Callable[[], object]
+        self,
+        authenticator: TokenAuthenticator,
+        token: Token,
+        scope: str,
+        on_lost: Callable[[], object],
+        link: str | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._token = token
         self._scope = scope
+        self.link = link
+        """The id of the link that authenticated the request, if one did."""
         self.on_lost = on_lost
 
     def valid(self) -> bool:
@@ -63,14 +71,21 @@ class Permit:
 class Permits:
     """All permits in use. Belongs to the event loop."""
 
-    def __init__(self, authenticator: TokenAuthenticator) -> None:
+    def __init__(self, authenticator: TokenAuthenticator, revoked_links: Container[str] = ()) -> None:
+        """`revoked_links` are the ids of revoked links."""
         self._authenticator = authenticator
+        self._revoked_links = revoked_links
         self._held: set[Permit] = set()
 
     @contextmanager
-    def hold(self, token: Token, scope: str, on_lost: Callable[[], object]) -> Iterator[Permit]:
-        """Hold a permit during the block; call `on_lost` once if the permit is lost before its end."""
-        permit = Permit(self._authenticator, token, scope, on_lost)
+    def hold(
+        self, token: Token, scope: str, on_lost: Callable[[], object], link: str | None = None
+    ) -> Iterator[Permit]:
+        """Hold a permit during the block; call `on_lost` once if the permit is lost before its end.
+
+        `link` is the id of the link that authenticated the request.
+        """
+        permit = Permit(self._authenticator, token, scope, on_lost, link)
         self._held.add(permit)
         try:
             yield permit
@@ -85,6 +100,9 @@ class Permits:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
-            for permit in [each for each in self._held if not each.valid()]:
+            for permit in [each for each in self._held if not self._is_valid(each)]:
                 self._held.discard(permit)
                 permit.on_lost()
+
+    def _is_valid(self, permit: Permit) -> bool:
+        return permit.valid() and permit.link not in self._revoked_links

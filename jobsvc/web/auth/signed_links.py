@@ -3,7 +3,7 @@
 `/api/jobs/ID/download/NAME?version=V&token=ID&expires=MILLISECONDS&signature=S` is only accepted exactly as
 issued, including its path; with `&inline=1` before the signature, a browser shows the file. `sign` and
 `verify` are pure functions; `SignedLinks` has the key. A link has the rights of the token that created it, as
-long as that token is live.
+long as that token is live, until it expires, and unless it is revoked by its id (link_record.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,11 +24,12 @@ from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.link_key import KEY_BYTES, load_or_create, load_shared
+from jobsvc.storage.state.link_record import link_id as link_id_of
 from jobsvc.web.auth.bearer import TokenAuthenticator
 from jobsvc.web.paths import VERSION_QUERY
 
-BY_LINK: Final = web.RequestKey("jobsvc.by-link", bool)
-"""On a request: whether a link authenticated it."""
+LINK: Final = web.RequestKey("jobsvc.link", str)
+"""On a request that a link authenticated: the id of the link."""
 
 INLINE: Final = web.RequestKey("jobsvc.inline", bool)
 """On a request: whether its link lets a browser show the file instead of saving it."""
@@ -37,6 +38,9 @@ PARAMETERS: Final = ("version", "token", "expires", "signature")
 """Query parameters of every link."""
 FILE_PARAMETERS: Final = (*PARAMETERS, "inline")
 """Query parameters of a link to a file."""
+
+SIGNATURE_LENGTH: Final = 43
+"""Characters of a signature."""
 
 _INLINE: Final = "&inline=1"
 _FORMAT: Final = "jobsvc download link 2"
@@ -83,7 +87,7 @@ def verify(key: bytes, path: str, text: str, now: float) -> str:
     if not hmac.compare_digest(signature, sign(key, path, version, token_id, expires)):
         raise _refusal("link-signature")
     if now * 1000 >= expires:
-        raise _refusal("link-expired", token_id)
+        raise _refusal("link-expired", token_id, _id_of(text))
     return token_id
 
 
@@ -95,6 +99,11 @@ class Link(NamedTuple):
     expires: int
     """Milliseconds since the epoch."""
 
+    @property
+    def id(self) -> str:
+        """The id, by which it can be revoked."""
+        return _id_of(self.target)
+
 
 class SignedLinks:
     """Creates and authenticates links. Belongs to the event loop; only `cleanup_ctx` reads the key file."""
@@ -105,16 +114,18 @@ class SignedLinks:
         disk: StorageExecutor,
         authenticator: TokenAuthenticator,
         *,
+        revoked: Container[str] = (),
         shared: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`path` is the key file; `authenticator` returns the live tokens.
+        """`path` is the key file; `authenticator` returns the live tokens, `revoked` are ids of links.
 
         `shared`: whether the key is in a secrets directory, where it is not created.
         """
         self._load_key = partial(load_shared if shared else load_or_create, path)
         self._disk = disk
         self._authenticator = authenticator
+        self._revoked = revoked
         self._clock = clock
         self._key = secrets.token_bytes(KEY_BYTES)  # no link matches it; used until the file is loaded
 
@@ -147,10 +158,13 @@ class SignedLinks:
         # In absolute form, the path follows the authority (RFC 9112, section 3.2.2).
         path = _AUTHORITY.sub("", path, count=1) if not path.startswith("/") else path
         token_id = verify(self._key, path, text, self._clock())
+        link_id = _id_of(text)
+        if link_id in self._revoked:
+            raise _refusal("link-revoked", token_id, link_id)
         token = self._authenticator.get_live(token_id)
         if token is None:
-            raise _refusal(self._authenticator.rejection_reason(token_id), token_id)
-        request[BY_LINK] = True
+            raise _refusal(self._authenticator.rejection_reason(token_id), token_id, link_id)
+        request[LINK] = link_id
         request[INLINE] = _INLINE in text
         return token
 
@@ -161,5 +175,10 @@ class SignedLinks:
         return self._authenticator.authenticate(request.headers)
 
 
-def _refusal(reason: str, token_id: str | None = None) -> Unauthorized:
-    return Unauthorized("The link is invalid, expired or revoked.", reason, token_id)
+def _id_of(text: str) -> str:
+    """Return the id of a link from its query or target, which ends in the signature."""
+    return link_id_of(text[-SIGNATURE_LENGTH:])
+
+
+def _refusal(reason: str, token_id: str | None = None, link_id: str | None = None) -> Unauthorized:
+    return Unauthorized("The link is invalid, expired or revoked.", reason, token_id, link_id)

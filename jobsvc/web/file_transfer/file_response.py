@@ -18,6 +18,7 @@ from jobsvc.observe.download_log import Outcome
 from jobsvc.storage.nonblocking.cached_read import ReadBuffer
 from jobsvc.web import problems
 from jobsvc.web.auth.bearer import TOKEN
+from jobsvc.web.auth.signed_links import LINK
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.file_transfer.body_writer import BodyWriter
 from jobsvc.web.file_transfer.selection import BodyPlan, FileSelection, header_fields, header_lines, plan
@@ -70,7 +71,7 @@ class FileResponder:
         if request.method != hdrs.METH_GET:
             headers = planned.headers | {hdrs.CONTENT_LENGTH: str(planned.length)}
             return web.Response(status=selection.evaluation.status, headers=headers)
-        state = TransferState(key, planned.segments, planned.expected, request[TOKEN])
+        state = TransferState(key, planned.segments, planned.expected, request[TOKEN], request.get(LINK))
         if slot is not None:
             slot.transfer = state
         return await self._send(request, selection, planned, state, on_finished)
@@ -117,7 +118,7 @@ class FileResponder:
         outcome = Outcome.SHUTDOWN
         try:
             revoke = partial(state.end_early, Outcome.REVOKED)
-            with self._body_writer.permits.hold(state.token, self._scope, revoke):
+            with self._body_writer.permits.hold(state.token, self._scope, revoke, state.link):
                 async with state.interruptible():
                     result = await sending
             outcome = Outcome.COMPLETE

@@ -33,6 +33,8 @@ class TransferState:
     """Bytes of the file to send."""
     token: Token
     """The token of the request."""
+    link: str | None = None
+    """The id of the link that authenticated the request, if one did."""
     sent: int = 0
     """Bytes of the file sent so far."""
     file_taken: bool = False

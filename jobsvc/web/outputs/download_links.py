@@ -5,6 +5,8 @@ A link is for the main output, for one file of any output, or for an archive of 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
@@ -20,6 +22,7 @@ from jobsvc.storage.files.file_version import FileVersion
 from jobsvc.storage.files.safe_open import OpenFile
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.layout import components
+from jobsvc.storage.state.link_record import IssuedLink
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.headers.conditional import version_id
@@ -57,14 +60,16 @@ class DownloadLinksEndpoint:
         links: SignedLinks,
         public_url: PublicUrl,
         max_age: int,
+        on_created: Callable[[IssuedLink], None],
     ) -> None:
-        """`max_age` is the maximum lifetime of a link, in seconds."""
+        """`max_age` is the maximum lifetime of a link, in seconds; `on_created` is called for each link."""
         self._freshness = freshness
         self._files = files
         self._archives = archives
         self._links = links
         self._public_url = public_url
         self._max_age = max_age
+        self._on_created = on_created
 
     async def handle(self, request: web.Request) -> web.Response:
         """Handle POST: return 201 with the link. Raises the error that a download would raise now."""
@@ -79,9 +84,12 @@ class DownloadLinksEndpoint:
         link = self._links.create(
             root + target.reference, target.version, token, wanted.seconds, inline=wanted.inline
         )
-        log.info("link-made", job=job_id, tokenId=token.id, seconds=wanted.seconds)
+        self._on_created(
+            IssuedLink(link.id, job_id, target.name, token.id, token.owner, time.time(), link.expires / 1000)
+        )
+        log.info("link-made", link=link.id, job=job_id, tokenId=token.id, seconds=wanted.seconds)
         url = self._public_url.job_base_for(request, job_id) + link.target.removeprefix(root)
-        document = {"url": url, "expiresAt": format_time(link.expires * 1000)}
+        document = {"id": link.id, "url": url, "expiresAt": format_time(link.expires * 1000)}
         return json_response.uncached(document, status=201)
 
     async def _find(self, token: Token, job_id: str, wanted: LinkRequest) -> _Target:

@@ -12,7 +12,7 @@ from jobsvc.observe import request_id
 from jobsvc.observe.download_log import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web.auth.client_address import ClientAddresses
-from jobsvc.web.auth.signed_links import BY_LINK
+from jobsvc.web.auth.signed_links import LINK
 from jobsvc.web.file_transfer.file_response import OnFinished
 from jobsvc.web.file_transfer.selection import FileSelection, ranges_sent
 from jobsvc.web.file_transfer.transfer_state import TransferState
@@ -30,7 +30,7 @@ class DownloadRecorder:
     def on_finished(self, request: web.Request, job: Job, selection: FileSelection) -> OnFinished:
         """Return the callback that records the end of the response to a request."""
         client = self._client_addresses.address_of(request)
-        return partial(self.record, client, job, selection, by_link=BY_LINK in request)
+        return partial(self.record, client, job, selection, link=request.get(LINK))
 
     def record(
         self,
@@ -40,7 +40,7 @@ class DownloadRecorder:
         state: TransferState,
         outcome: Outcome,
         *,
-        by_link: bool,
+        link: str | None,
     ) -> None:
         """Record the end of a download by the client at this address."""
         self._outcomes[outcome].inc()
@@ -60,6 +60,6 @@ class DownloadRecorder:
                 time.time() - state.started_at,
                 outcome,
                 client,
-                by_link,
+                link,
             )
         )

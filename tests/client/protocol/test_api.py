@@ -128,7 +128,9 @@ def test_digests_of_files_are_requested(clock: Clock) -> None:
     ],
 )
 def test_link_is_absolute(clock: Clock, url: str, absolute: str) -> None:
-    service = ScriptedService(clock, json_response({"url": url, "expiresAt": "2026-11-30T11:00:00Z"}, 201))
+    service = ScriptedService(
+        clock, json_response({"id": "0f", "url": url, "expiresAt": "2026-11-30T11:00:00Z"}, 201)
+    )
     link = service.run(create_link(0, BASE, "job-1", expires_in=60, file="beauty/beauty.1001.exr"))
     assert link is not None
     assert link.url == absolute
@@ -139,7 +141,9 @@ def test_link_is_absolute(clock: Clock, url: str, absolute: str) -> None:
 
 
 def test_link_that_is_no_url_is_an_error(clock: Clock) -> None:
-    service = ScriptedService(clock, json_response({"url": "http://[", "expiresAt": "2026-11-30T11:00:00Z"}))
+    service = ScriptedService(
+        clock, json_response({"id": "0f", "url": "http://[", "expiresAt": "2026-11-30T11:00:00Z"})
+    )
     with pytest.raises(UnexpectedResponse, match="not a URL"):
         service.run(create_link(0, BASE, "job-1"))
 

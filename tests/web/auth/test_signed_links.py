@@ -305,6 +305,34 @@ async def test_no_link_is_valid_before_the_key_exists(service: LinkService) -> N
         assert service.comes(url, links=later) == token
 
 
+async def test_revoked_link_is_refused_as_an_expired_one_is(service: LinkService) -> None:
+    _, token = await service.token()
+    link, other = (service.links.create(PATH, VERSION, token, seconds, inline=False) for seconds in (60, 61))
+    revoked = SignedLinks(
+        service.folder / "link.key", service.disk, service.gate, revoked={link.id}, clock=lambda: service.now
+    )
+    async with started_links(revoked):
+        assert service.comes(other.target, links=revoked) == token
+        with pytest.raises(Unauthorized, match=ALIKE) as refused:
+            service.comes(link.target, links=revoked)
+    assert (refused.value.reason, refused.value.token_id) == ("link-revoked", token.id)
+    assert refused.value.link_id == link.id
+
+
+async def test_id_of_a_link_is_derived_from_its_signature_only(service: LinkService) -> None:
+    _, token = await service.token()
+    link = service.links.create(PATH, VERSION, token, 60)
+    signature = link.target.rpartition("=")[2]
+    assert link.id == hashlib.sha256(signature.encode()).hexdigest()[:16]
+    service.now += 60
+    with pytest.raises(Unauthorized) as refused:
+        service.comes(link.target)
+    assert (refused.value.reason, refused.value.link_id) == ("link-expired", link.id)
+    with pytest.raises(Unauthorized) as refused:
+        service.comes(link.target.replace("/job/", "/other/"))
+    assert (refused.value.reason, refused.value.link_id) == ("link-signature", None)
+
+
 async def test_unusable_key_prevents_the_service_from_starting(service: LinkService) -> None:
     (service.folder / "link.key").write_bytes(b"short")
     with pytest.raises(BadLinkKey):

@@ -68,7 +68,7 @@ async def test_link_is_created_as_documented(service: Service) -> None:
     assert "Location" not in answer.headers
     assert answer.headers["RateLimit-Policy"].startswith('"download"')
     made = answer.json()
-    assert list(made) == ["url", "expiresAt"]
+    assert list(made) == ["id", "url", "expiresAt"]
     path, _, query = made["url"].partition("?")
     assert path == "/api/jobs/job-1/download/film.mp4"
     assert re.fullmatch(r"version=[\w-]{22}&token=[\w.-]+&expires=\d+&signature=[\w-]{43}", query)
