@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import click
 
@@ -13,7 +14,7 @@ from jobsvc.cli.settings_options import (
     settings_options,
     warn_of_unknown_variables,
 )
-from jobsvc.settings import Settings, load
+from jobsvc.settings import Settings, load, reload
 from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.state import link_key, token_file
 
@@ -34,15 +35,16 @@ def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
     Exit codes: 0 after SIGTERM; 1 for a fault that a restart can fix, such as a port in use or a jobs root
     that is not mounted yet; 2 for wrong use or configuration.
     """
+    given = configured_values(ctx)
     with setting_errors():
-        settings = load(configured_values(ctx), dry_run=check_config)
+        settings = load(given, dry_run=check_config)
     if check_config:
         warn_of_unknown_variables()
         _report(settings)
         return
     from jobsvc.service import run  # noqa: PLC0415 - help and wrong settings need no web server
 
-    ctx.exit(run(settings))
+    ctx.exit(run(settings, reread=partial(reload, given)))
 
 
 def _report(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from jobsvc.index.job_index import JobIndex
 from jobsvc.service.accept_errors import ACCEPT_ERRORS, AcceptErrors
 from jobsvc.service.components import Components, build_components
 from jobsvc.service.lifespan import add_lifespan
+from jobsvc.service.limits import LIMITS, RANGES, Limits, budget_rates
 from jobsvc.settings import Settings
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.app.middleware import RequestMiddleware
@@ -38,7 +39,7 @@ from jobsvc.web.outputs.file_lists import FileLists
 from jobsvc.web.outputs.job_files import JobFilesEndpoint
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
-from jobsvc.web.ratelimit.further_ranges import RANGES_PER_DOWNLOAD, FurtherRanges
+from jobsvc.web.ratelimit.further_ranges import FurtherRanges
 from jobsvc.web.ratelimit.sliding_window import parse_rate
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -55,13 +56,24 @@ def build_app(
     """
     parts = build_components(settings, instance or settings.instance_name())
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    guard = _guard(settings, parts)
+    shared = parts.shared_state
+    budgets = {name: Budget(name, rate, shared=shared) for name, rate in budget_rates(settings).items()}
+    failures = AuthFailures(parse_rate(settings.limit_auth_failures), shared=shared)
+    app[LIMITS] = Limits(
+        budgets=tuple(budgets.values()),
+        failures=failures,
+        downloads=(parts.slots, parts.log_slots),
+        streams=parts.long_lived.slots,
+        max_connections=parts.connection_limits.max_connections,
+    )
+    further_ranges = FurtherRanges(budgets.pop(RANGES), parts.client_addresses, job_id_of)
+    guard = Guard(parts.authenticator, budgets, failures, parts.client_addresses)
     add_routes(
         app,
         middleware=RequestMiddleware(parts.metrics),
         guard=guard,
         links=parts.links,
-        endpoints=_endpoints(parts, guard),
+        endpoints=_endpoints(parts, guard, further_ranges),
     )
     app[AUTHENTICATOR] = parts.authenticator
     app[CONNECTION_LIMITS] = parts.connection_limits
@@ -73,9 +85,8 @@ def build_app(
     return app
 
 
-def _endpoints(parts: Components, guard: Guard) -> Endpoints:
+def _endpoints(parts: Components, guard: Guard, further_ranges: FurtherRanges) -> Endpoints:
     index, settings = parts.index, parts.settings
-    further_ranges = _further_ranges(parts)
     recorder = DownloadRecorder(parts.download_log, parts.metrics, parts.client_addresses)
     file_lists = FileLists(
         disk=parts.executor, files=parts.files, root=parts.root, on_listed=parts.metrics.files_listed.inc
@@ -178,28 +189,6 @@ def _job_log(parts: Components) -> JobLogEndpoint:
         recent_logs=recent_logs,
         slots=parts.log_slots,
     )
-
-
-def _guard(settings: Settings, parts: Components) -> Guard:
-    rates = {
-        "status": settings.limit_status,
-        "list": settings.limit_list,
-        "events": settings.limit_events,
-        "logs": settings.limit_logs,
-        "download": settings.limit_download,
-        "files": settings.limit_files,
-    }
-    shared = parts.shared_state
-    budgets = {name: Budget(name, parse_rate(rate), shared=shared) for name, rate in rates.items()}
-    failures = AuthFailures(parse_rate(settings.limit_auth_failures), shared=shared)
-    return Guard(parts.authenticator, budgets, failures, parts.client_addresses)
-
-
-def _further_ranges(parts: Components) -> FurtherRanges:
-    rate = parse_rate(parts.settings.limit_download)
-    further = rate._replace(amount=rate.amount * RANGES_PER_DOWNLOAD)
-    budget = Budget("ranges", further, shared=parts.shared_state)
-    return FurtherRanges(budget, parts.client_addresses, job_id_of)
 
 
 def _unready(index: JobIndex) -> str | None:

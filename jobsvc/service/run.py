@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from jobsvc.service.app_factory import build_app
 from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, raise_descriptor_limit
 from jobsvc.service.gc_tuning import disable_automatic_full_collections, freeze_existing_objects
 from jobsvc.service.lifespan import SHUTDOWN_TIMEOUT_S
+from jobsvc.service.limits import LIMITS
 from jobsvc.service.listeners import (
     UnusableSocket,
     address_text,
@@ -32,6 +34,7 @@ from jobsvc.service.listeners import (
     listen,
     port_text,
 )
+from jobsvc.service.reload import Reloader
 from jobsvc.service.service_manager import ServiceManager
 from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
 from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url
@@ -41,6 +44,7 @@ from jobsvc.storage.state.revoked_links_file import BadRevokedLinks
 from jobsvc.storage.state.token_file import BadTokenFile
 from jobsvc.web.app.server import ServiceRunner
 from jobsvc.web.auth.bearer import AUTHENTICATOR
+from jobsvc.web.background_task import background_task
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 
 log = structlog.get_logger("jobsvc.service")
@@ -67,15 +71,19 @@ async def serve(
     fast_path: bool = True,
     sockets: Sequence[socket.socket] = (),
     manager: ServiceManager | None = None,
+    reread: Callable[[], Settings] | None = None,
 ) -> None:
     """Serve until `stop` is set, or until SIGTERM or SIGINT if it is not given.
 
     Then accept no more connections and let downloads finish within the grace period. `ready` is called with
     the address, `on_indexed` once the first index is complete. Without `fast_path`, each request gets a task;
-    responses do not differ. Without `sockets`, new ones are bound to host and port. Raises StartupError.
+    responses do not differ. Without `sockets`, new ones are bound to host and port. With `reread`,
+    which reads the settings again, SIGHUP reloads them. Raises StartupError.
     """
-    stop = stop or _stop_on_signals()
+    stop = stop or _event_of(signal.SIGTERM, signal.SIGINT)
+    hangup = _event_of(signal.SIGHUP) if reread else asyncio.Event()
     manager = manager or ServiceManager({})
+    reloader = partial(Reloader, settings, reread or (lambda: settings), manager=manager)
     settings = await asyncio.to_thread(_with_password, settings)
     sockets = sockets or await asyncio.to_thread(_bind, settings)
     app = build_app(settings, on_indexed, settings.instance_name(port_text(sockets)))
@@ -103,7 +111,9 @@ async def serve(
         if ready is not None:
             ready(addresses[0])
         manager.ready()
-        await stop.wait()
+        reload = reloader(apply=app[LIMITS].apply, refresh_tokens=app[AUTHENTICATOR].refresh)
+        async with background_task(reload.run(hangup), "jobsvc-reload"):
+            await stop.wait()
         manager.stopping()
         log.info("stopping", grace=settings.shutdown_grace)
     finally:
@@ -167,8 +177,15 @@ def _bind_error(exc: Exception, host: str, port: int) -> str:
             return f"{host}, port {port}: {describe(exc)}"
 
 
-def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
-    """Run the service until SIGTERM or SIGINT; return the exit code."""
+def run(
+    settings: Settings,
+    ready: Callable[[str], None] | None = None,
+    reread: Callable[[], Settings] | None = None,
+) -> int:
+    """Run the service until SIGTERM or SIGINT; return the exit code.
+
+    SIGHUP reloads the settings with `reread`; on a terminal, it ends the service.
+    """
     open_standard_streams()
     logging_setup.configure()
     for name, close in unknown_variables(os.environ):
@@ -189,6 +206,7 @@ def run(settings: Settings, ready: Callable[[str], None] | None = None) -> int:
             fast_path=fast_path,
             sockets=sockets,
             manager=manager,
+            reread=None if os.isatty(0) else reread,
         )
         _run_loop(main)
     except StartupError as exc:
@@ -217,8 +235,9 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
+def _event_of(*signals: signal.Signals) -> asyncio.Event:
+    """Return an event that these signals set."""
+    event, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in signals:
+        loop.add_signal_handler(number, event.set)
+    return event

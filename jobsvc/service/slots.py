@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobsvc.observe.metrics import Metrics
+from jobsvc.service.limits import max_streams
 from jobsvc.settings import Settings
 from jobsvc.shared_state.connection import SharedStateConnection
 from jobsvc.shared_state.slot_leases import SlotLeases
@@ -20,10 +21,9 @@ def slot_leases(connection: SharedStateConnection | None) -> dict[str, SlotLease
 def stream_slots(
     settings: Settings, metrics: Metrics, max_connections: int, leases: SlotLeases | None
 ) -> StreamSlots:
-    """Create the slots of long-lived requests; they use at most half of the connections."""
-    total = min(settings.max_streams, max(max_connections // 2, 1))
+    """Create the slots of long-lived requests."""
     return StreamSlots(
-        total,
+        max_streams(settings, max_connections),
         settings.max_streams_per_token,
         lambda limit: metrics.streams_refused.labels(limit).inc(),
         leases=leases,

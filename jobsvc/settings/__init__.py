@@ -6,7 +6,7 @@ SettingsError.
 
 from jobsvc.settings.directories import default_state_dir
 from jobsvc.settings.environment import FAST_PATH_VARIABLE, is_service_link, unknown_variables
-from jobsvc.settings.loader import NO_JOBS_ROOT, ConfiguredValue, SettingsError, load, resolve
+from jobsvc.settings.loader import NO_JOBS_ROOT, ConfiguredValue, SettingsError, load, reload, resolve
 from jobsvc.settings.options import OPTIONS, Option, Settings
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "default_state_dir",
     "is_service_link",
     "load",
+    "reload",
     "resolve",
     "unknown_variables",
 ]

@@ -65,6 +65,18 @@ def load(given: Mapping[str, ConfiguredValue], *, dry_run: bool = False) -> Sett
 
     The state directory is created after all other checks; with `dry_run` nothing is created or written.
     """
+    settings, origins = _read(given)
+    _check_places(settings, origins, directories.check_writable if dry_run else directories.make_writable)
+    return settings
+
+
+def reload(given: Mapping[str, ConfiguredValue]) -> Settings:
+    """Build Settings again, without a check of the directories. Raises SettingsError."""
+    return _read(given)[0]
+
+
+def _read(given: Mapping[str, ConfiguredValue]) -> tuple[Settings, dict[str, str]]:
+    """Return the settings, and the origins of the values that are not defaults."""
     resolved = _resolve(given, OPTIONS)
     if "jobs_root" not in resolved:
         raise SettingsError(NO_JOBS_ROOT)
@@ -72,9 +84,7 @@ def load(given: Mapping[str, ConfiguredValue], *, dry_run: bool = False) -> Sett
         settings = Settings(**{field: value for field, (value, _) in resolved.items()})
     except ValueError as exc:  # only the default state directory depends on the machine
         raise _error("state-dir", None, exc, _DEFAULT) from exc
-    origins = {field: origin for field, (_, origin) in resolved.items()}
-    _check_places(settings, origins, directories.check_writable if dry_run else directories.make_writable)
-    return settings
+    return settings, {field: origin for field, (_, origin) in resolved.items()}
 
 
 def _check_places(settings: Settings, origins: Mapping[str, str], writable: Callable[[Path], None]) -> None:

@@ -26,7 +26,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
     """
     taken: list[Settings] = []
 
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, *, reread: Callable[[], Settings]) -> int:
+        assert reread() == settings
         taken.append(settings)
         return 1
 

@@ -93,7 +93,7 @@ class LongLivedRequests:
 
     def __init__(self, permits: Permits, slots: StreamSlots) -> None:
         self._permits = permits
-        self._slots = slots
+        self.slots: Final = slots
         self._open: set[LongLivedRequest] = set()
         self._ending = False
 
@@ -104,7 +104,7 @@ class LongLivedRequests:
         Raises TooManyStreams if no slot is free.
         """
         long_lived = LongLivedRequest(request)
-        async with self._slots.hold(long_lived.token):
+        async with self.slots.hold(long_lived.token):
             if self._ending:
                 long_lived.end_reason = EndReason.SHUTDOWN
             self._open.add(long_lived)
