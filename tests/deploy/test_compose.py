@@ -184,6 +184,8 @@ async def test_replicas_serve_through_caddy_and_share_redis(topology: Topology) 
             assert await response.read() == FILM
         async with session.post(f"{url}/download-links") as response:
             assert (await response.json())["url"].startswith(url)  # Caddy is a trusted proxy
+    for name in REPLICAS:
+        assert topology.healthcheck(name)[0] == 0
     for service in services:
         assert await service.metric("jobsvc_shared_state_up") == 1
         assert await service.answer_count(500) == 0
