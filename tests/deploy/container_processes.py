@@ -93,4 +93,4 @@ class ContainerProcess:
     def _here(self, text: str) -> str:
         """Replace paths and addresses at once, so that nothing is replaced twice."""
         pattern = "|".join(map(re.escape, sorted(self.replaced, key=len, reverse=True)))
-        return re.sub(pattern, lambda match: str(self.replaced[match.group()]), text)
+        return re.sub(rf"(?:{pattern})(?!\w)", lambda match: str(self.replaced[match.group()]), text)
