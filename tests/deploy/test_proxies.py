@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.clients.raw_http import Connection, request
 from tests.conftest import MakeJob
 from tests.deploy.conftest import Behind, Front
 from tests.deploy.reverse_proxies import FILES
@@ -101,6 +102,22 @@ async def test_long_poll_is_answered_by_a_change_or_when_it_ends(behind: Behind,
     make_job("job-2", status="rendering", progress=50)
     answer = await asyncio.wait_for(waiting_request, 10)
     assert (answer.status, orjson.loads(answer.body)["progress"]) == (200, 50)
+
+
+async def test_client_that_left_gives_up_its_stream_and_its_long_poll(behind: Behind) -> None:
+    if behind.proxy.name == "Apache":
+        pytest.skip("Apache notices it when it sends the next comment")
+    for target, metric in (
+        ("/api/jobs/job-2/events", 'jobsvc_event_streams{of="job"}'),
+        ("/api/jobs/job-2?wait=50", "jobsvc_requests_waiting"),
+    ):
+        client = await Connection.open(behind.proxy.port, tls=behind.proxy.tls)
+        client.send(request("GET", target, token=behind.service.token))
+        for expected in (1, 0):
+            async with asyncio.timeout(10):
+                while await behind.metric(metric) != expected:
+                    await pause()
+            client.writer.transport.abort()
 
 
 @pytest.mark.parametrize("name", FILES)
