@@ -22,6 +22,7 @@ OPTIONAL_BENCHMARKS: Final = (
     "behind-tls",
     "hostile",
     "hostile-unlimited",
+    "shared-state",
     "slow-storage",
     "network",
     "events",

@@ -1,9 +1,9 @@
 """Budgets of all instances together: requests are leased from Redis in parts and spent without waiting.
 
 The count in Redis is the sliding window counter of `limits`: one atomic script, with the server's clock. An
-instance leases what requests are waiting for, and some ahead: one at first, twice as many each time that they
-are spent within a second. All instances together lease at most a 20th of the budget ahead, and less as it
-runs out, so that little is lost if an instance gets no more requests. A lease ends with its window.
+instance leases what requests are waiting for, and some ahead. All instances together lease at most a 20th of
+the budget ahead, and less as it runs out, so that little is lost if an instance gets no more requests. A
+lease ends with its window.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ AHEAD_OF_BUDGET: Final = 20
 AHEAD_OF_REST: Final = 4
 """and at most what remains of it divided by this."""
 MAX_AGE_S: Final = 1.0
-"""The count in Redis is looked up again after this time. Leases that are spent in less are made larger."""
+"""The count in Redis is looked up again after this time."""
 MIN_REFUSAL_S: Final = 0.01
 MAX_REFUSAL_S: Final = 10.0
 """A refused key is looked up again after this time: its count may have been removed from Redis."""
 MIN_WINDOW_S: Final = 0.02
-"""If less is left of a window, nothing is leased in it: it would end before that is spent."""
+"""If less is left of a window, nothing is leased ahead in it."""
 _ATTEMPTS: Final = 10
 
 
@@ -47,8 +47,6 @@ class _Lease:
     """What this instance has leased of one key in the current window, and the count in Redis."""
 
     __slots__ = (
-        "ahead",
-        "leased_at",
         "looked_up_at",
         "low",
         "refused_until",
@@ -61,10 +59,8 @@ class _Lease:
 
     def __init__(self, window: BudgetWindow) -> None:
         self.window = window
-        self.looked_up_at = self.leased_at = self.refused_until = 0.0
+        self.looked_up_at = self.refused_until = 0.0
         self.unspent = self.spent = 0
-        self.ahead = 1
-        """Number of requests to lease ahead, if the budget allows."""
         self.low = 0
         """The lease is renewed once so many are unspent."""
         self.waiters: deque[asyncio.Future[bool | None]] = deque()
@@ -163,7 +159,8 @@ class BudgetLeases:
         """Remember a key; drop up to two that have expired, and one more if there are too many."""
         expired = monotonic() - 2 * self._new.seconds
         for _ in range(2):
-            if self._leases and next(iter(self._leases.values())).looked_up_at < expired:
+            oldest = next(iter(self._leases.values()), None)
+            if oldest is not None and oldest.renewal is None and oldest.looked_up_at < expired:
                 self._leases.popitem(last=False)
         if len(self._leases) >= MAX_KEYS:
             self._leases.popitem(last=False)
@@ -182,7 +179,7 @@ class BudgetLeases:
         lease.end_waiting(None)
 
     async def _ask(self, key: str, lease: _Lease) -> None:
-        """Lease what is wanted, or what is left if that is less. A result that comes late counts too."""
+        """Lease what is wanted, or what is left if that is less. A late response counts too."""
         now = monotonic()
         if now >= lease.window.ends_at or now - lease.looked_up_at >= MAX_AGE_S:
             await self._look_up(key, lease)
@@ -205,19 +202,16 @@ class BudgetLeases:
         return f"budget/{self._name}/{key}/{self._new.seconds}"
 
     async def _look_up(self, key: str, lease: _Lease) -> None:
-        """Look up the count in Redis. If its window is about to end, wait for the next one."""
-        seconds, ends_in = self._new.seconds, 0.0
-        while ends_in < MIN_WINDOW_S:
-            await asyncio.sleep(ends_in)
-            now = monotonic()
-            counts = await self._connection.storage.get_sliding_window(self._key(key), seconds)
-            previous, _, current, expires_in = counts
-            # A count is kept for two windows; the first one begins with the first lease.
-            ends_in = expires_in - seconds if expires_in else float(seconds)
-            window = self._new._replace(previous=previous, current=current, ends_at=now + ends_in)
-            if now >= lease.window.ends_at:
-                lease.unspent = lease.spent = 0
-            lease.looked_up_at, lease.window = now, window
+        """Look up the count in Redis."""
+        now, seconds = monotonic(), self._new.seconds
+        counts = await self._connection.storage.get_sliding_window(self._key(key), seconds)
+        previous, _, current, expires_in = counts
+        # A count is kept for two windows; the first one begins with the first lease.
+        ends_at = now + (expires_in - seconds if expires_in else seconds)
+        if now >= lease.window.ends_at:
+            lease.unspent = lease.spent = 0
+        lease.window = self._new._replace(previous=previous, current=current, ends_at=ends_at)
+        lease.looked_up_at = now
         if key in self._leases:
             self._leases.move_to_end(key)
 
@@ -225,12 +219,6 @@ class BudgetLeases:
         """Add requests that were leased, give them to the `waiting` requests and keep the others."""
         now = monotonic()
         lease.window = lease.window._replace(current=lease.window.current + cost)
-        if cost > waiting:
-            is_spent_fast = now - lease.leased_at < MAX_AGE_S
-            lease.ahead = (
-                min(lease.ahead * 2, self._new.amount) if is_spent_fast else max(lease.ahead // 2, 1)
-            )
-            lease.leased_at = now
         lease.unspent += cost
         lease.admit(min(lease.unspent, waiting))
         lease.low = lease.unspent // 2
@@ -241,7 +229,7 @@ class BudgetLeases:
 
     def _wanted(self, lease: _Lease, now: float) -> int:
         """Return how many requests to lease: those that wait, and some ahead."""
-        rest = lease.window.remaining(now)
-        most = min(self._new.amount // AHEAD_OF_BUDGET, rest // AHEAD_OF_REST)
-        ahead = min(lease.ahead, most // self._connection.instances)
-        return max(len(lease.waiters) + ahead - lease.unspent, 0)
+        ahead = min(self._new.amount // AHEAD_OF_BUDGET, lease.window.remaining(now) // AHEAD_OF_REST)
+        if 0 < lease.window.ends_at - now < MIN_WINDOW_S:
+            ahead = 0
+        return max(len(lease.waiters) + ahead // self._connection.instances - lease.unspent, 0)

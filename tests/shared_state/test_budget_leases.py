@@ -156,6 +156,13 @@ async def test_little_is_leased_ahead(redis: RedisServer) -> None:
         assert unspent <= 1000 / AHEAD_OF_BUDGET
 
 
+async def test_leases_of_many_keys_are_kept(redis: RedisServer) -> None:
+    async with sharing(redis, 1, 100) as (leases,):
+        keys = list(map(str, range(200)))
+        assert all(await asyncio.gather(*map(leases.acquire, keys)))
+        assert all(map(leases.spend, keys))
+
+
 async def test_small_budget_is_not_leased_ahead(redis: RedisServer) -> None:
     async with sharing(redis, 4, 10) as replicas:
         assert [await leases.acquire("key") for leases in replicas] == [True] * 4
