@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 _PAUSE: Final = 0.002
@@ -17,6 +17,16 @@ async def until(condition: Callable[[], object], deadline: float = 15.0) -> None
     while not condition():
         assert time.monotonic() < ends, f"not true within {deadline} s: {condition}"
         await asyncio.sleep(_PAUSE)
+
+
+async def until_equal(
+    read: Callable[[], Awaitable[object]], expected: object, deadline: float = 15.0
+) -> None:
+    """Return as soon as `read` returns what is expected; fail the test if it does not within the deadline."""
+    ends = time.monotonic() + deadline
+    while (found := await read()) != expected:
+        assert time.monotonic() < ends, f"{found} after {deadline} s, not {expected}"
+        await pause()
 
 
 def wait_until(condition: Callable[[], object], deadline: float = 15.0) -> None:

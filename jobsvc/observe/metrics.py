@@ -24,8 +24,8 @@ from jobsvc.observe.request_metrics import RequestMetrics
 BUDGETS: Final = ("status", "list", "events", "logs", "download", "files", "auth-failures")
 """The budgets that can cause a request to be refused."""
 
-DIGESTS: Final = ("computed", "changed", "failed", "turned-away")
-"""Outcomes of a digest request."""
+DIGESTS: Final = ("computed", "changed", "failed", "turned-away", "received", "malformed")
+"""Outcomes of a digest request; the last two are of digests that come from other instances."""
 SLOT_LIMITS: Final = ("token", "owner", "all")
 """The levels at which concurrent downloads, and concurrent event streams and long polls, are limited."""
 
@@ -108,7 +108,7 @@ class Metrics:
     def _digests(self) -> None:
         self.digests = self._counter(
             "digests_total",
-            "Requests for a digest, by outcome.",
+            "Digests requested, or received from another instance, by outcome.",
             "outcome",
             DIGESTS,
         )

@@ -23,6 +23,7 @@ from jobsvc.service.fault_reports import (
 from jobsvc.service.slots import download_slots, slot_leases, stream_slots
 from jobsvc.settings import Settings
 from jobsvc.shared_state.connection import SharedStateConnection
+from jobsvc.shared_state.digest_exchange import DigestExchange
 from jobsvc.shared_state.slot_leases import SlotLeases
 from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.executor import StorageExecutor
@@ -121,7 +122,13 @@ def build_components(settings: Settings, instance: str) -> Components:
     digest_file = DigestFile(settings.state_dir / instance_file(DIGESTS_FILE, settings.instance))
     crc32_table = Crc32Table()
     digests = DigestService(
-        disk, root, digest_file, metrics, is_busy=lambda: slots.taken > 0, on_crc32=crc32_table.put
+        disk,
+        root,
+        digest_file,
+        metrics,
+        is_busy=lambda: slots.taken > 0,
+        on_crc32=crc32_table.put,
+        exchange=DigestExchange(shared_state) if shared_state else None,
     )
     index = _index(settings, disk, root, digests, metrics)
     secrets_shared = settings.secrets_dir is not None

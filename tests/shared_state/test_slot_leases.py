@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from time import monotonic
 
 import pytest
 
-from tests.eventually import until
+from tests.eventually import until, until_equal
 from tests.programs.external_programs import needs
 from tests.programs.redis_server import RedisServer, redis_server
 from tests.shared_state.slot_processes import TOKEN, SlotProcess, shorten_times, slot_process
@@ -37,14 +37,6 @@ async def two(redis: RedisServer) -> AsyncIterator[tuple[SlotProcess, SlotProces
         yield one, other
 
 
-async def becomes(read: Callable[[], Awaitable[object]], expected: object) -> None:
-    """Wait until `read` returns what is expected."""
-    ends = monotonic() + 15
-    while (found := await read()) != expected:
-        assert monotonic() < ends, found
-        await asyncio.sleep(0.01)
-
-
 async def test_limits_are_those_of_all_processes(two: tuple[SlotProcess, SlotProcess]) -> None:
     one, other = two
     assert [await process.take() for process in (one, other, one, other)] == [None, None, None, "token"]
@@ -57,7 +49,7 @@ async def test_released_slot_is_free_for_another_process(two: tuple[SlotProcess,
     one, other = two
     assert [await one.take() for _ in range(4)] == [None, None, None, "token"]
     one.give_back()
-    await becomes(other.take, None)
+    await until_equal(other.take, None)
     assert await one.take() == "token"
 
 
@@ -69,8 +61,9 @@ async def test_slots_of_a_killed_process_are_free_once_their_leases_expire(
         async with slot_process(redis) as killed:
             assert [await killed.take() for _ in range(3)] == [None] * 3
         assert await other.take() == "token"
-        await becomes(other.take, None)
-        assert [await other.take() for _ in range(3)] == [None, None, "token"]
+        for _ in range(3):
+            await until_equal(other.take, None)
+        assert await other.take() == "token"
 
 
 async def test_slots_of_a_running_process_do_not_expire(
@@ -89,7 +82,7 @@ async def test_leases_are_added_again_after_a_flush(two: tuple[SlotProcess, Slot
     one, other = two
     assert [await one.take() for _ in range(3)] == [None] * 3
     await one.state.client.flushall()
-    await becomes(one.in_redis, 3)
+    await until_equal(one.in_redis, 3)
     assert await other.take() == "token"
     assert await one.in_redis("all") == 3
 
@@ -123,10 +116,10 @@ async def test_slots_taken_and_released_while_redis_hangs_are_right_afterwards(
     assert monotonic() - started_at < 0.3
     await until(lambda: not one.state.is_up)
     redis.resume()
-    await becomes(one.in_redis, 3)
+    await until_equal(one.in_redis, 3)
     for _ in range(3):
         one.give_back()
-    await becomes(one.in_redis, 0)
+    await until_equal(one.in_redis, 0)
 
 
 async def test_response_that_is_late_leases_a_slot_once(
@@ -137,9 +130,9 @@ async def test_response_that_is_late_leases_a_slot_once(
     assert await one.take() is None
     assert one.state.is_up  # nothing has failed yet
     redis.resume()
-    await becomes(one.in_redis, 1)
+    await until_equal(one.in_redis, 1)
     one.give_back()
-    await becomes(one.in_redis, 0)
+    await until_equal(one.in_redis, 0)
 
 
 async def test_slot_of_a_canceled_request_is_removed(
@@ -154,7 +147,7 @@ async def test_slot_of_a_canceled_request_is_removed(
         await request
     redis.resume()
     assert await one.take() is None
-    await becomes(one.in_redis, 1)
+    await until_equal(one.in_redis, 1)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -173,11 +166,11 @@ async def test_nothing_is_lost_or_held_twice_after_random_faults(redis: RedisSer
         redis.resume()
         await until(lambda: all(process.state.is_up for process in processes))
         held = sum(len(process.held) for process in processes)
-        await becomes(processes[0].in_redis, held)
-        await becomes(partial(processes[0].in_redis, "all"), held)
+        await until_equal(processes[0].in_redis, held)
+        await until_equal(partial(processes[0].in_redis, "all"), held)
         while any(process.held for process in processes):
             next(process for process in processes if process.held).give_back()
-        await becomes(processes[0].in_redis, 0)
+        await until_equal(processes[0].in_redis, 0)
 
 
 async def fault(redis: RedisServer, processes: list[SlotProcess], chance: float) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from jobsvc.index.digests import digest_service
+from jobsvc.index.digests import digest_service, recent_failures
 from jobsvc.storage import executor
 from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob, Serve, StartProcess
@@ -74,7 +74,7 @@ async def test_hashing_continues_after_all_its_threads_were_stuck(
     make_job: MakeJob, storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digest_service, "TIMESTAMP_GRANULARITY_NS", 0)
-    monkeypatch.setattr(digest_service, "RETRY_AFTER_S", 0.0)
+    monkeypatch.setattr(recent_failures, "RETRY_AFTER_S", 0.0)
     monkeypatch.setattr(
         "jobsvc.service.components.StorageExecutor",
         partial(executor.StorageExecutor, background_deadline=0.2),

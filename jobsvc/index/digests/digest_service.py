@@ -4,6 +4,8 @@ Hashing every output would read the farm's storage twice, so digests are compute
 response has no digest, later ones have it. One file is hashed at a time, in slices with pauses between them:
 at most 50 % of the time, 5 % while downloads are in progress. Owners are served in turns of one second, so
 that a huge file of one owner does not delay the others. A read that hangs is abandoned to its thread.
+
+With an exchange, all instances know what one has computed, and one of them hashes a file.
 """
 
 from __future__ import annotations
@@ -21,14 +23,17 @@ import structlog
 from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.domain.job import Job
 from jobsvc.index.digests.digest_queue import DigestQueue, DigestRequest
+from jobsvc.index.digests.known_digests import KnownDigests, reason_of
+from jobsvc.index.digests.recent_failures import RETRY_AFTER_S, RecentFailures
 from jobsvc.observe.metrics import Metrics
+from jobsvc.shared_state.digest_exchange import DigestExchange
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.file_version import TIMESTAMP_GRANULARITY_NS, FileVersion
 from jobsvc.storage.jobs.output_hash import HashProgress, OutputChanged, OutputHasher
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 from jobsvc.storage.state.digest_file import DigestFile
-from jobsvc.storage.state.digest_table import DigestTable, digest_key, pack_entry
+from jobsvc.storage.state.digest_table import digest_key, pack_entry
 
 PAUSE_FACTOR_IDLE: Final = 1.0
 """Pause after a slice as a multiple of its duration: hashing gets 50 % of the time."""
@@ -40,15 +45,10 @@ progress for days. Not SCHED_IDLE: the thread could be descheduled while holding
 """
 MAX_BYTES_PER_S: Final = 256_000_000
 """Maximum bytes per second, since renders use the storage too."""
-RETRY_AFTER_S: Final = 60.0
-"""Seconds before a version that could not be hashed can be retried, however often it is requested."""
-MAX_RECENTLY_FAILED: Final = 1024
-"""Maximum failed versions remembered; the oldest is dropped first."""
-
+CLAIMED_RETRY_S: Final = 2.0
+"""Seconds after which a file that another instance hashes is looked at again."""
 TURN_S: Final = 1.0
 """Seconds per turn; then the next owner is served, and after the others the next file of this owner."""
-
-_KEY: Final = "*digests"
 
 log = structlog.get_logger("jobsvc.index")
 
@@ -66,6 +66,7 @@ class DigestService:
         is_busy: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
         on_crc32: Callable[[FileVersion, int], object] | None = None,
+        exchange: DigestExchange | None = None,
     ) -> None:
         """`is_busy` returns whether downloads are in progress.
 
@@ -73,21 +74,18 @@ class DigestService:
         """
         self._disk = disk
         self._root = root
-        self._file = file
         self._metrics = metrics
         self._is_busy = is_busy
         self._clock = clock
         self._on_crc32 = on_crc32
-        self._table = DigestTable()
+        self._known_digests = KnownDigests(disk, file, metrics, exchange)
+        self._table = self._known_digests.table
         self._queue = DigestQueue()
         self._in_progress: DigestRequest | None = None
-        self._recently_failed: dict[str, tuple[FileVersion, float]] = {}
-        """By key: the version that could not be hashed, and when it can be retried (monotonic seconds)."""
+        self._recently_failed = RecentFailures()
         self._turn_owner: str | None = None
         self._turn_ends = 0.0
         """When the turn of `_turn_owner` ends (monotonic seconds)."""
-        self._last_save_failed = False
-        """Whether the last write of the digest file failed; only the first failure in a row is logged."""
         self._pause = 0.0
         """Seconds to wait before the next slice."""
         self._wake = asyncio.Event()
@@ -128,13 +126,13 @@ class DigestService:
     @asynccontextmanager
     async def running(self, on_digest_known: Callable[[str], None]) -> AsyncIterator[None]:
         """Compute digests while the block runs; `on_digest_known` gets the job of each new digest."""
-        await self._load()
-        task = asyncio.create_task(self._run(on_digest_known))
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
+        async with self._known_digests.running(on_digest_known):
+            task = asyncio.create_task(self._run(on_digest_known))
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.wait({task})
 
     def _enqueue(self, job: Job, version: FileVersion, path: str | None, key: str) -> bool:
         """Queue a request unless it is redundant; return False if the owner's limit is reached."""
@@ -154,21 +152,7 @@ class DigestService:
         current = self._in_progress
         if current is not None and (current.key, current.version) == (key, version):
             return True
-        failed_version, retry_at = self._recently_failed.get(key, (None, 0))
-        return failed_version == version and self._clock() < retry_at
-
-    async def _load(self) -> None:
-        try:
-            entries, skipped = await self._disk.run_background(_KEY, self._file.load)
-        except (StorageUnavailable, ValueError) as exc:
-            self._metrics.digest_file_errors.inc()
-            log.warning("digests-not-read", reason=_reason(exc), effect="digests are computed again")
-            return
-        self._table.restore(entries)
-        if skipped:
-            self._metrics.digest_file_errors.inc(skipped)
-            log.warning("digests-skipped", lines=skipped, effect="digests are computed again")
-        await self._save()
+        return self._recently_failed.includes(key, version, self._clock())
 
     async def _run(self, on_digest_known: Callable[[str], None]) -> None:
         while True:
@@ -198,12 +182,17 @@ class DigestService:
         return request
 
     async def _compute(self, request: DigestRequest, on_digest_known: Callable[[str], None]) -> None:
+        if self._table.find(request.key, request.version) is not None:
+            return  # received while the request was queued
+        if not await self._known_digests.claim(request.key, request.version):
+            self._queue.put_back(request._replace(due=self._clock() + CLAIMED_RETRY_S))
+            return
         try:
             hasher = await self._hash(request)
         except OutputChanged:
             self._record_failure(request, "changed", "the output is no longer the requested version")
         except StorageUnavailable as exc:
-            self._record_failure(request, "failed", _reason(exc))
+            self._record_failure(request, "failed", reason_of(exc))
         else:
             if hasher.digest is None:
                 self._queue.put_back(request._replace(progress=hasher.progress))
@@ -211,11 +200,11 @@ class DigestService:
             if self._on_crc32 is not None and hasher.progress.crc32 is not None:
                 self._on_crc32(request.version, hasher.progress.crc32)
             entry = pack_entry(request.version, hasher.digest)
-            self._table.put(request.key, entry)
+            self._known_digests.put(request.key, entry)
             self._metrics.digests.labels("computed").inc()
             if request.path is None:
                 on_digest_known(request.job.id)
-            await self._save(partial(self._file.append, request.key, entry))
+            await self._known_digests.save(request.key, entry)
 
     async def _hash(self, request: DigestRequest) -> OutputHasher:
         """Hash at least one slice, until the digest is known or the turn is over.
@@ -246,33 +235,9 @@ class DigestService:
                 self._disk.close_later(hasher)
 
     def _record_failure(self, request: DigestRequest, outcome: str, reason: str) -> None:
-        self._recently_failed[request.key] = request.version, self._clock() + RETRY_AFTER_S
-        if len(self._recently_failed) > MAX_RECENTLY_FAILED:
-            del self._recently_failed[next(iter(self._recently_failed))]
+        self._recently_failed.add(request.key, request.version, self._clock())
         self._metrics.digests.labels(outcome).inc()
         log.warning("digest-not-computed", job=request.job.id, size=request.version.size, reason=reason)
-
-    async def _save(self, add: Callable[[], None] | None = None) -> None:
-        """Save digests so that they survive a restart; a failure is counted, and the first in a row logged.
-
-        `add` appends the newest digest. If the file needs a rewrite, all digests are written instead.
-        """
-        try:
-            if add is not None and not self._file.needs_rewrite:
-                await self._disk.run_background(_KEY, add)
-            if self._file.needs_rewrite:
-                await self._disk.run_background(_KEY, partial(self._file.rewrite, self._table.entries))
-        except StorageUnavailable as exc:
-            self._metrics.digest_file_errors.inc()
-            if not self._last_save_failed:
-                log.warning(
-                    "digests-not-saved",
-                    reason=_reason(exc),
-                    effect="new digests are lost at the next restart",
-                )
-            self._last_save_failed = True
-        else:
-            self._last_save_failed = False
 
 
 def _other_path(job: Job, path: str | None) -> str | None:
@@ -285,8 +250,3 @@ def pause_after(seconds: float, size: int, *, is_busy: bool) -> float:
     return max(
         seconds * (PAUSE_FACTOR_BUSY if is_busy else PAUSE_FACTOR_IDLE), size / MAX_BYTES_PER_S - seconds
     )
-
-
-def _reason(exc: Exception) -> str:
-    """Return the message of the underlying storage error, or the exception's name if there is none."""
-    return str(exc.__cause__ or exc) or type(exc).__name__

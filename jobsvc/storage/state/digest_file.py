@@ -19,7 +19,7 @@ import orjson
 
 from jobsvc.storage.files.atomic_write import chown_to_folder_owner, write_atomically
 from jobsvc.storage.files.file_version import PACKED_SIZE
-from jobsvc.storage.state.digest_table import DIGEST_BYTES, MAX_DIGESTS, is_digest_key
+from jobsvc.storage.state.digest_table import ENTRY_BYTES, MAX_DIGESTS, is_digest_key
 from jobsvc.storage.state.private_file import read_private
 
 MAX_LINE_BYTES: Final = 384
@@ -105,4 +105,4 @@ def _parsed(line: bytes) -> tuple[str, bytes] | None:
         is_valid = is_digest_key(key) and parsed["crc32"] == crc32(entry, crc32(key.encode()))
     except (ValueError, KeyError, TypeError):
         return None
-    return (key, entry) if is_valid and len(entry) == PACKED_SIZE + DIGEST_BYTES else None
+    return (key, entry) if is_valid and len(entry) == ENTRY_BYTES else None

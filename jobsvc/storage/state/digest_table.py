@@ -22,6 +22,8 @@ PATH_HASH_BYTES: Final = 16
 _PATH_HASH: Final = re.compile(f"[0-9a-f]{{{2 * PATH_HASH_BYTES}}}")
 DIGEST_BYTES: Final = 32
 """Size of a digest, in bytes."""
+ENTRY_BYTES: Final = PACKED_SIZE + DIGEST_BYTES
+"""Size of an entry (see pack_entry), in bytes."""
 
 
 class DigestTable:
@@ -55,6 +57,18 @@ class DigestTable:
         if len(self._entries) > self._max_entries:
             del self._entries[next(iter(self._entries))]
 
+    def put_newer(self, key: str, entry: bytes) -> bool:
+        """Add an entry unless that of a file modified at the same time, or later, is known.
+
+        Return whether it was added. Hosts that see different inode numbers do not replace each other's
+        entries.
+        """
+        known = self._entries.get(key)
+        if known is not None and _version(known).mtime_ns >= _version(entry).mtime_ns:
+            return False
+        self.put(key, entry)
+        return True
+
     def restore(self, entries: dict[str, bytes]) -> None:
         """Replace all entries; `entries` must not exceed the maximum number."""
         self._entries = entries
@@ -79,3 +93,7 @@ def is_digest_key(key: object) -> bool:
 def pack_entry(version: FileVersion, digest: bytes) -> bytes:
     """Return the entry for a file version and its digest."""
     return version + digest
+
+
+def _version(entry: bytes) -> FileVersion:
+    return FileVersion.from_packed(entry[:PACKED_SIZE])

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from jobsvc.domain.status_record import parse_record
 from jobsvc.index.digests import digest_service as module
+from jobsvc.index.digests import recent_failures
 from jobsvc.index.digests.digest_service import (
     MAX_BYTES_PER_S,
     PAUSE_FACTOR_BUSY,
@@ -23,6 +24,7 @@ from jobsvc.index.digests.digest_service import (
     DigestService,
     pause_after,
 )
+from jobsvc.index.digests.recent_failures import RETRY_AFTER_S
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files import file_version
@@ -267,7 +269,7 @@ async def test_failing_file_is_read_at_most_once_a_minute(bench: Bench, faulty: 
         for _ in range(5):
             assert bench.request("faulty") is None
         assert bench.count("digests_waiting") == 0
-        bench.now += module.RETRY_AFTER_S
+        bench.now += RETRY_AFTER_S
         bench.request("faulty")
         await until(lambda: bench.ended("failed") == 2)
     assert faulty.reads == 2
@@ -475,14 +477,14 @@ async def test_file_with_a_known_digest_is_not_requested_again(bench: Bench, mak
 async def test_number_of_remembered_failures_is_limited(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_RECENTLY_FAILED", 2)
+    monkeypatch.setattr(recent_failures, "MAX_RECENTLY_FAILED", 2)
     async with bench.running():
         for job_id in "abc":
             folder = make_job(job_id, output=FILM)
             bench.request(job_id)
             put(folder / "output" / "film.mp4", b"other")
         await until(lambda: bench.ended("changed") == 3)
-    assert len(bench.digests._recently_failed) == 2
+    assert len(bench.digests._recently_failed._failed) == 2
 
 
 @pytest.mark.parametrize(

@@ -48,3 +48,14 @@ def test_entries_are_a_copy_in_insertion_order() -> None:
     table.put("c", pack_entry(OLD, ONE))
     assert pages == {"a": pack_entry(OLD, ONE), "b": pack_entry(OLD, ONE)}
     assert list(pages) == ["a", "b"]
+
+
+def test_digest_of_another_instance_replaces_only_those_of_older_files() -> None:
+    table = DigestTable()
+    assert table.put_newer("a", pack_entry(OLD, ONE))
+    assert not table.put_newer("a", pack_entry(OLD, ONE))
+    assert not table.put_newer("a", pack_entry(FileVersion(9, 2, 3, 9), TWO))
+    assert table.find("a", OLD) == ONE
+    newer = FileVersion(9, 2, 4, 9)
+    assert table.put_newer("a", pack_entry(newer, TWO))
+    assert table.find("a", newer) == TWO
