@@ -8,7 +8,7 @@ time, or later.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from math import inf
 from time import monotonic, time
@@ -18,9 +18,21 @@ from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 MAX_JOBS: Final = 65_536
-"""Maximum number of kept jobs, about 100 bytes each; above it, the older half is dropped."""
+"""Maximum number of kept jobs, 30 to 70 bytes each; then the half that changed first is dropped."""
 MARGIN_S: Final = 90.0
 """Seconds by which two replicas may differ: 60 for cached attributes and names (NFS), 30 for the clocks."""
+
+
+class _Period:
+    """The jobs that changed in one period."""
+
+    __slots__ = ("changed_at", "former_owners")
+
+    def __init__(self) -> None:
+        self.changed_at: dict[str, float] = {}
+        """When the last change of each job was found, in monotonic seconds; in this order."""
+        self.former_owners: dict[str, tuple[str, ...]] = {}
+        """For jobs that were removed or changed their owner: whose they were."""
 
 
 class ChangeJournal:
@@ -42,15 +54,12 @@ class ChangeJournal:
         self.seen_until = 0.0
         """Every earlier change on storage is in the catalogue (seconds since the epoch); 0 if unknown."""
         self._catalogue = catalogue
-        self._max_jobs = max_jobs
+        self._max_jobs_of_period = max_jobs // 2
         self._clock = clock
         self._wall_clock = wall_clock
         self._complete_since = inf
         """All changes that were found after this time are kept; in seconds of `clock`."""
-        self._changed_at: dict[str, float] = {}
-        """When the last change of each job was found, in seconds of `clock`; in this order."""
-        self._former_owners: dict[str, tuple[str, ...]] = {}
-        """For kept jobs that were removed or changed their owner: whose they were."""
+        self._earlier, self._current = _Period(), _Period()
         catalogue.subscribe(self._on_change)
         catalogue.rewrite_listeners.append(self._on_rewritten)
 
@@ -78,37 +87,52 @@ class ChangeJournal:
         since = self._clock() - age - MARGIN_S
         if since <= self._complete_since or age < -MARGIN_S:
             return None
-        changes = takewhile(lambda change: change[1] >= since, reversed(self._changed_at.items()))
-        job_ids = [job_id for job_id, _ in changes if owner is None or self._concerns(job_id, owner)]
+        job_ids = [*self._after(self._current, since)]
+        known = self._current.changed_at
+        job_ids += [job_id for job_id in self._after(self._earlier, since) if job_id not in known]
         job_ids.reverse()
-        return job_ids
+        return job_ids if owner is None else self._of_owner(job_ids, owner)
 
-    def _concerns(self, job_id: str, owner: str) -> bool:
-        """Return whether a kept job belongs, or belonged, to an owner."""
-        entry = self._catalogue.get(job_id)
-        if entry is not None and entry.snapshot.job.owner == owner:
-            return True
-        return owner in self._former_owners.get(job_id, ())
+    @staticmethod
+    def _after(period: _Period, since: float) -> Iterator[str]:
+        """Iterate over the jobs whose last change in a period was found at or after a time, newest first."""
+        changes = reversed(period.changed_at.items())
+        return (job_id for job_id, _ in takewhile(lambda change: change[1] >= since, changes))
+
+    def _of_owner(self, job_ids: list[str], owner: str) -> list[str]:
+        """Return the jobs that belong, or belonged, to an owner."""
+        entries = self._catalogue.entries
+        left = {
+            job_id
+            for period in (self._earlier, self._current)
+            for job_id, former in period.former_owners.items()
+            if owner in former
+        }
+        return [
+            job_id
+            for job_id in job_ids
+            if job_id in left
+            or ((entry := entries.get(job_id)) is not None and entry.snapshot.job.owner == owner)
+        ]
 
     def _on_change(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
         if self._complete_since == inf:
             return
-        self._changed_at.pop(job_id, None)
-        self._changed_at[job_id] = self._clock()
+        changed_at = self._current.changed_at
+        changed_at.pop(job_id, None)
+        changed_at[job_id] = self._clock()
         if before is not None and (after is None or after.job.owner != before.job.owner):
-            former = self._former_owners.get(job_id, ())
+            former_owners = self._current.former_owners
+            former = former_owners.get(job_id, ())
             if before.job.owner not in former:
-                self._former_owners[job_id] = *former, before.job.owner
-        if len(self._changed_at) > self._max_jobs:
-            self._drop_older_half()
+                former_owners[job_id] = *former, before.job.owner
+        if len(changed_at) >= self._max_jobs_of_period:
+            self._begin_period()
 
     def _on_rewritten(self, job_id: str, snapshot: JobSnapshot) -> None:
         self._on_change(job_id, snapshot, snapshot)
 
-    def _drop_older_half(self) -> None:
-        changes = list(self._changed_at.items())
-        dropped = len(changes) // 2
-        self._complete_since = changes[dropped - 1][1]
-        self._changed_at = dict(changes[dropped:])
-        for job_id, _ in changes[:dropped]:
-            self._former_owners.pop(job_id, None)
+    def _begin_period(self) -> None:
+        if self._earlier.changed_at:
+            self._complete_since = next(reversed(self._earlier.changed_at.values()))
+        self._earlier, self._current = self._current, _Period()

@@ -249,3 +249,44 @@ def test_client_comes_from_a_replica_that_saw_less() -> None:
     client.read(1000)
     assert client.known == {"a": Status.QUEUED}
     assert client.lists == 1
+
+
+def test_client_knows_a_state_that_the_other_replica_never_saw() -> None:
+    """The record is as before when the other replica sees it again, so its feed has no change."""
+    storage = Storage()
+    storage.write("a", Status.QUEUED)
+    quick, slow = Replica(storage, 0, 0, 30), Replica(storage, 0, 0, 30)
+    storage.now += 300
+    quick.reconcile()
+    client = Client(quick, tuple(Status))
+    storage.write("a", Status.RENDERING)
+    quick.reconcile()
+    client.read(1000)
+    assert client.known == {"a": Status.RENDERING}
+    client.connect(slow)
+    storage.write("a", Status.QUEUED)
+    for _ in range(2):
+        storage.now += MARGIN_S
+        slow.reconcile()
+        client.read(1000)
+    assert client.known == {"a": Status.QUEUED}
+    assert client.lists == 1
+
+
+def test_client_leaves_before_it_has_been_sent_everything_that_was_seen() -> None:
+    storage = Storage()
+    first, second = Replica(storage, 0, 0, 30), Replica(storage, 0, 0, 30)
+    storage.now += 300
+    first.reconcile()
+    client = Client(first, tuple(Status))
+    for job_id in ("a", "b"):
+        storage.write(job_id, Status.QUEUED)
+    for _ in range(2):
+        first.reconcile()
+        second.reconcile()
+        storage.now += 300
+    client.read(1)
+    client.connect(second)
+    client.read(1000)
+    assert client.known == {"a": Status.QUEUED, "b": Status.QUEUED}
+    assert client.lists == 1
