@@ -19,14 +19,15 @@ class CuttingProxy(LoopbackServer):
         super().__init__()
         self.cut_count = 0
         """Number of connections that were cut."""
-        self._upstream = upstream
+        self.upstream = upstream
+        """The port to which later connections are relayed."""
         self._limits = cuts
 
     async def serve_connection(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         budget = self._limits[number] if number < len(self._limits) else None
-        answers, requests = await asyncio.open_connection("127.0.0.1", self._upstream)
+        answers, requests = await asyncio.open_connection("127.0.0.1", self.upstream)
         there = asyncio.ensure_future(_relay(reader, requests, None))
         there.add_done_callback(lambda _: requests.close())
         try:

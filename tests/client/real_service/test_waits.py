@@ -19,12 +19,14 @@ from jobsvc.client.models import Job, JobRemoved
 from jobsvc.client.protocol import polled_job
 from jobsvc.client.protocol.waiting import wait
 from jobsvc.client.protocol.watching import watch
+from jobsvc.client.transport.driver import iterate
 from jobsvc.domain.watch_mode import WatchMode
+from jobsvc.index.catalogue import change_journal
 from jobsvc.settings import Settings
 from tests.client.real_service.operation_caller import Caller, read_completely
 from tests.clients.cutting_proxy import cutting_proxy
 from tests.conftest import MakeJob, MakeToken, Serve
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.programs.service_runner import Service, service_in_loop
 
 
@@ -147,6 +149,45 @@ async def test_wait_and_watch_survive_a_restart(
         assert [job.status for job in await several] == ["failed", "canceled"]
         await watching
         assert shown(changes[5:]) == ["c canceled"]
+
+
+def collect_until_removed(caller: Caller, changes: list[Any]) -> None:
+    """Watch all jobs until one is removed."""
+    for change in iterate(watch(), caller.transport):
+        changes.append(change)
+        if isinstance(change, JobRemoved):
+            return
+
+
+async def test_wait_and_watch_go_on_at_another_replica_without_a_new_list(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change_journal, "MARGIN_S", 0.0)  # both have the same clock, and nothing is cached
+    folders = [make_job(name) for name in ("a", "b", "c", "d")]
+    other, changes = await serve(poll_interval=0.05), list[Any]()
+    await read_completely(other)
+    service = await serve(poll_interval=0.05)
+    async with cutting_proxy(service.port, 4000, 4000) as proxy:
+        caller = Caller(other, proxy.port)
+        several = asyncio.ensure_future(caller.run(wait(["b", "c"])))
+        watching = asyncio.ensure_future(asyncio.to_thread(collect_until_removed, caller, changes))
+        await until(lambda: len(changes) == 4)
+        proxy.upstream = other.port
+        progress = 0
+        while proxy.cut_count < 2:  # events fill what is left of both connections
+            progress = (progress + 1) % 100
+            make_job("d", status="rendering", progress=progress)
+            await pause()
+        make_job("a", output=b"film")
+        make_job("b", status="failed")
+        make_job("c", status="canceled")
+        assert [job.status for job in await several] == ["failed", "canceled"]
+        await until(lambda: {"a completed", "b failed", "c canceled"} <= set(shown(changes)))
+        folders[3].rename(folders[3].with_name(".gone"))
+        await watching
+        assert shown(changes[-1:]) == ["-d"]
+    assert await other.metric('jobsvc_event_streams_resumed_total{kept="jobs"}') == 2
+    assert await other.metric('jobsvc_event_streams_resumed_total{kept="nothing"}') == 0
 
 
 async def test_one_job_is_watched_until_it_is_final(serve: Serve, make_job: MakeJob) -> None:

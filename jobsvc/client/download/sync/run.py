@@ -88,6 +88,8 @@ class SyncRun:
         """`status`: the states of the selected jobs. `clock` returns seconds since the epoch."""
         self.failures: dict[str, JobsvcError] = {}
         """Why jobs could not be downloaded, by id."""
+        self._not_ready: set[str] = set()
+        """Completed jobs whose files were refused because the service, another replica, did not know that."""
         self._service = service
         self._state = state
         self._template = template
@@ -136,7 +138,8 @@ class SyncRun:
                     if monotonic() >= next_pass:
                         yield from self.run_pass()
                         next_pass = monotonic() + PASS_INTERVAL_S
-                    changed, failing_since = {}, None
+                    changed = {job_id: job for job_id, job in changed.items() if job_id in self._not_ready}
+                    self._not_ready, failing_since = set(), None
                 except JobsvcError as exc:
                     failing_since = failing_since or monotonic()
                     if not is_outage(exc) or monotonic() - failing_since >= MAX_OUTAGE_S:
@@ -180,7 +183,9 @@ class SyncRun:
             visit = self._plan(job, self._service.files(job.id))
         except NotReady:
             # A failed or canceled job has no files; one that was completed a moment ago is listed again.
-            if job.status != "completed":
+            if job.status == "completed":
+                self._not_ready.add(job.id)
+            else:
                 self._state.finish(job)
         except JobNotFound:
             self._state.job_gone(job.id)

@@ -25,6 +25,7 @@ from jobsvc.client.errors import (
     ServiceUnavailable,
     Unauthorized,
 )
+from jobsvc.client.models import JobChanged, JobRemoved
 from tests.client.download.sync.fake_service import Crash, FakeService, start, sync
 
 CORRUPT: Final = Corrupt("The bytes of main/film.mp4 are not those of the service.")
@@ -315,6 +316,22 @@ def test_jobs_that_events_do_not_tell_are_found_by_a_pass_from_time_to_time(
     monkeypatch.setattr(service, "watch", watch)
     assert len(list(start(service, tmp_path)[0].follow())) == 3
     assert [each for each in service.requests if each.startswith("jobs")] == ["jobs all", "jobs changed"]
+
+
+def test_job_whose_completion_another_replica_has_not_seen_is_visited_again_at_once(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = list(service.watch())
+
+    def watch() -> Iterator[JobChanged | JobRemoved | Idle]:
+        service.jobs_by_id["job-2"].status = "rendering"
+        yield from changes
+        service.jobs_by_id["job-2"].status = "completed"
+        yield from [IDLE, IDLE]
+
+    monkeypatch.setattr(service, "watch", watch)
+    assert len(list(start(service, tmp_path)[0].follow())) == 3
+    assert service.requests == ["files job-1", "files job-2", "files job-2"]
 
 
 def test_failure_while_following_is_logged(
