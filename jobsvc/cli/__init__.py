@@ -43,6 +43,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, _Listed]]] = MappingProxyType(
                 "Create the directory of tokens and link key that several instances share.",
             ),
             "check": _Listed("check", "Check all jobs, and report on the storage."),
+            "config": _Listed("operation.config", "Show the configuration of the service."),
             "healthcheck": _Listed(
                 "operation.healthcheck", "Ask the service on this host whether it is ready."
             ),

@@ -14,7 +14,9 @@ from jobsvc.cli.settings_options import (
     settings_options,
     warn_of_unknown_variables,
 )
-from jobsvc.settings import Settings, load, reload
+from jobsvc.settings import OPTIONS, Settings, load, reload
+from jobsvc.shared_state import reachability
+from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url, hide_password
 from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
 from jobsvc.storage.state import link_key, token_file
 
@@ -68,3 +70,29 @@ def _report(settings: Settings) -> None:
     else:
         click.echo(f"state directory: {folder}, {counted}")
     click.echo(f"address: {settings.host}, port {settings.port}")
+    _report_limits(settings)
+    if settings.shared_state:
+        _report_shared_state(settings)
+
+
+def _report_limits(settings: Settings) -> None:
+    rates = {
+        option.name.removeprefix("limit-"): getattr(settings, option.field)
+        for option in OPTIONS
+        if option.name.startswith("limit-")
+    }
+    click.echo(f"budgets: {', '.join(f'{name} {rate}' for name, rate in rates.items())}")
+    downloads = f"{settings.max_downloads_per_token} of {settings.max_downloads} downloads"
+    streams = f"{settings.max_streams_per_token} of {settings.max_streams} streams"
+    click.echo(f"at once, per token: {downloads}, {streams}")
+
+
+def _report_shared_state(settings: Settings) -> None:
+    """Say whether Redis can be used; the service runs without it."""
+    try:
+        url = complete_url(settings.shared_state, settings.secrets_dir)
+    except BadPasswordFile as exc:
+        raise file_error(str(exc), exc.__cause__) from exc
+    click.echo(f"shared state: {hide_password(url)}, prefix {settings.shared_state_prefix}")
+    if reason := reachability.problem(url):
+        click.echo(f"Warning: the shared state cannot be used now: {reason}", err=True)

@@ -6,8 +6,17 @@ SettingsError.
 
 from jobsvc.settings.directories import default_state_dir
 from jobsvc.settings.environment import FAST_PATH_VARIABLE, is_service_link, unknown_variables
-from jobsvc.settings.loader import NO_JOBS_ROOT, ConfiguredValue, SettingsError, load, reload, resolve
-from jobsvc.settings.options import OPTIONS, Option, Settings
+from jobsvc.settings.loader import (
+    NO_JOBS_ROOT,
+    ConfiguredValue,
+    SettingsError,
+    describe,
+    load,
+    reload,
+    resolve,
+)
+from jobsvc.settings.option import Option
+from jobsvc.settings.options import OPTIONS, Settings
 
 __all__ = [
     "FAST_PATH_VARIABLE",
@@ -18,6 +27,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "default_state_dir",
+    "describe",
     "is_service_link",
     "load",
     "reload",

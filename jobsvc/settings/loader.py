@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from jobsvc.settings import directories, parsers
-from jobsvc.settings.options import OPTIONS, Option, Settings
+from jobsvc.settings.option import Option
+from jobsvc.settings.options import OPTIONS, Settings
 from jobsvc.settings.tied_roots import check_tied_roots
 from jobsvc.storage.files.os_errors import is_temporary
 from jobsvc.storage.layout import OutputRoot
@@ -68,6 +69,23 @@ def load(given: Mapping[str, ConfiguredValue], *, dry_run: bool = False) -> Sett
     settings, origins = _read(given)
     _check_places(settings, origins, directories.check_writable if dry_run else directories.make_writable)
     return settings
+
+
+def describe(given: Mapping[str, ConfiguredValue]) -> Iterator[tuple[Option, Any, str]]:
+    """Yield each option, its value (None if it has none) and where that comes from. Raises SettingsError."""
+    resolved = _resolve(given, OPTIONS)
+    defaults = {field.name: field for field in fields(Settings)}
+    for option in OPTIONS:
+        field = defaults[option.field]
+        if option.field in resolved:
+            yield option, *resolved[option.field]
+        elif field.default_factory is MISSING:
+            yield option, None if field.default is MISSING else field.default, _DEFAULT
+        else:
+            try:
+                yield option, field.default_factory(), _DEFAULT
+            except ValueError:  # no home directory is known
+                yield option, None, _DEFAULT
 
 
 def reload(given: Mapping[str, ConfiguredValue]) -> Settings:

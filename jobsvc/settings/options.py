@@ -5,9 +5,8 @@ The command line, environment variables and config file are derived from it; the
 
 from __future__ import annotations
 
-import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -18,6 +17,7 @@ from jobsvc.domain.job import SYNONYMS, Status
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.settings import parsers
 from jobsvc.settings.directories import default_state_dir
+from jobsvc.settings.option import Option, Spec
 from jobsvc.storage.layout import OutputRoot
 
 STALLED_AFTER_S: Final = 900.0
@@ -39,43 +39,25 @@ def _watch_mode(text: str) -> WatchMode:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spec:
-    """Properties of an option besides its name, type and default."""
-
-    parse: Callable[[str], Any]
-    metavar: str
-    help: str
-    argument: bool = False
-    splits: str | None = None
-    """For a repeatable option: the pattern that separates its values in the environment variable."""
-    joined: Callable[[list[Any]], Any] = tuple
-    """For a repeatable option: combines the values into the setting."""
-    shown: str | None = None
-    """The default in help texts, if it differs from the value's own text."""
-    is_secret: bool = False
-    """Whether a value can contain a password, which must not be in a message."""
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """Checked settings of the service. Times are in seconds, sizes in bytes."""
 
     jobs_root: Annotated[
         Path,
-        _Spec(
+        Spec(
             parsers.path,
             "JOBS_ROOT",
             "Directory that contains the job directories; only read.",
             argument=True,
         ),
     ]
-    host: Annotated[str, _Spec(parsers.host, "NAME", "Host name or address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Spec(parsers.host, "NAME", "Host name or address to listen on.")] = "127.0.0.1"
     port: Annotated[
-        int, _Spec(parsers.integer(0, 65_535), "NUMBER", "Port to listen on; 0 for any free port.")
+        int, Spec(parsers.integer(0, 65_535), "NUMBER", "Port to listen on; 0 for any free port.")
     ] = 8080
     state_dir: Annotated[
         Path,
-        _Spec(
+        Spec(
             parsers.path,
             "DIR",
             "Directory of tokens, link key, download log and digests; created if missing.",
@@ -84,7 +66,7 @@ class Settings:
     ] = field(default_factory=default_state_dir)
     secrets_dir: Annotated[
         Path | None,
-        _Spec(
+        Spec(
             parsers.path,
             "DIR",
             "Directory of tokens and link key that several instances share; only read.",
@@ -93,7 +75,7 @@ class Settings:
     ] = None
     output_roots: Annotated[
         tuple[Path | OutputRoot, ...],
-        _Spec(
+        Spec(
             parsers.output_root,
             "[OWNER=]DIR",
             "Directory whose files jobs (of this owner) can use by absolute path; repeatable.",
@@ -102,7 +84,7 @@ class Settings:
     ] = ()
     status_aliases: Annotated[
         Mapping[str, Status],
-        _Spec(
+        Spec(
             parsers.alias,
             "WORD=STATUS",
             "Status word of the farm and its meaning, such as paused=queued; repeatable.",
@@ -113,18 +95,18 @@ class Settings:
     ] = field(default_factory=lambda: SYNONYMS)
     watch: Annotated[
         WatchMode,
-        _Spec(
+        Spec(
             _watch_mode,
             "auto|events|poll",
             "How changes are detected: by inotify, by polling, or depending on the storage.",
         ),
     ] = WatchMode.AUTO
     poll_interval: Annotated[
-        float, _Spec(parsers.seconds(0.05), "SECONDS", "Time between two checks of unfinished jobs.")
+        float, Spec(parsers.seconds(0.05), "SECONDS", "Time between two checks of unfinished jobs.")
     ] = 1.0
     max_age: Annotated[
         float,
-        _Spec(
+        Spec(
             parsers.seconds(0),
             "SECONDS",
             "Maximum age of a status while storage responds; 0 reads for each request.",
@@ -132,35 +114,35 @@ class Settings:
     ] = 1.0
     stalled_after: Annotated[
         float,
-        _Spec(
+        Spec(
             parsers.seconds(0),
             "SECONDS",
             "Time without a new record after which an unfinished job is stalled; 0 is never.",
         ),
     ] = STALLED_AFTER_S
-    limit_status: Annotated[str, _Spec(parsers.rate, "RATE", "Status requests per token.")] = "600/minute"
-    limit_list: Annotated[str, _Spec(parsers.rate, "RATE", "List requests per token.")] = "120/minute"
-    limit_events: Annotated[
-        str, _Spec(parsers.rate, "RATE", "Streams of all jobs that a token can open.")
-    ] = "10/minute"
-    limit_logs: Annotated[str, _Spec(parsers.rate, "RATE", "Log requests per token.")] = "120/minute"
-    limit_download: Annotated[str, _Spec(parsers.rate, "RATE", "Download requests per token.")] = "60/minute"
+    limit_status: Annotated[str, Spec(parsers.rate, "RATE", "Status requests per token.")] = "600/minute"
+    limit_list: Annotated[str, Spec(parsers.rate, "RATE", "List requests per token.")] = "120/minute"
+    limit_events: Annotated[str, Spec(parsers.rate, "RATE", "Streams of all jobs that a token can open.")] = (
+        "10/minute"
+    )
+    limit_logs: Annotated[str, Spec(parsers.rate, "RATE", "Log requests per token.")] = "120/minute"
+    limit_download: Annotated[str, Spec(parsers.rate, "RATE", "Download requests per token.")] = "60/minute"
     limit_files: Annotated[
         str,
-        _Spec(parsers.rate, "RATE", "Requests per token for lists of files and single files."),
+        Spec(parsers.rate, "RATE", "Requests per token for lists of files and single files."),
     ] = "1200/minute"
     limit_auth_failures: Annotated[
-        str, _Spec(parsers.rate, "RATE", "Invalid tokens and links per client address.")
+        str, Spec(parsers.rate, "RATE", "Invalid tokens and links per client address.")
     ] = "20/minute"
     max_downloads: Annotated[
-        int, _Spec(parsers.integer(1, 1_000_000), "NUMBER", "Concurrent downloads in total.")
+        int, Spec(parsers.integer(1, 1_000_000), "NUMBER", "Concurrent downloads in total.")
     ] = 256
     max_downloads_per_token: Annotated[
-        int, _Spec(parsers.integer(1, 1_000_000), "NUMBER", "Concurrent downloads per token.")
+        int, Spec(parsers.integer(1, 1_000_000), "NUMBER", "Concurrent downloads per token.")
     ] = 16
     max_streams: Annotated[
         int,
-        _Spec(
+        Spec(
             parsers.integer(1, 1_000_000),
             "NUMBER",
             "Concurrent event streams, followed logs and long polls in total.",
@@ -168,7 +150,7 @@ class Settings:
     ] = 4096
     max_streams_per_token: Annotated[
         int,
-        _Spec(
+        Spec(
             parsers.integer(1, 1_000_000),
             "NUMBER",
             "Concurrent event streams, followed logs and long polls per token.",
@@ -176,7 +158,7 @@ class Settings:
     ] = 64
     max_connections: Annotated[
         int,
-        _Spec(
+        Spec(
             parsers.integer(0, 1_000_000),
             "NUMBER",
             "Maximum open connections; 0 for what the descriptor limit allows, at most 16384.",
@@ -184,7 +166,7 @@ class Settings:
     ] = 0
     shared_state: Annotated[
         str,
-        _Spec(
+        Spec(
             parsers.redis_url,
             "URL",
             "Redis in which all instances count together: redis://HOST:PORT/DB, or rediss:// with TLS.",
@@ -192,11 +174,11 @@ class Settings:
         ),
     ] = ""
     shared_state_prefix: Annotated[
-        str, _Spec(parsers.key_prefix, "TEXT", "Beginning of all keys in Redis.")
+        str, Spec(parsers.key_prefix, "TEXT", "Beginning of all keys in Redis.")
     ] = "jobsvc"
     instance: Annotated[
         str,
-        _Spec(
+        Spec(
             parsers.instance,
             "NAME",
             "Name of this process in log lines, metrics and Redis.",
@@ -205,7 +187,7 @@ class Settings:
     ] = ""
     trusted_proxies: Annotated[
         tuple[IPv4Network | IPv6Network, ...],
-        _Spec(
+        Spec(
             parsers.network,
             "CIDR",
             "Address or network of a proxy whose X-Forwarded headers are trusted; repeatable.",
@@ -214,35 +196,35 @@ class Settings:
     ] = ()
     public_url: Annotated[
         str,
-        _Spec(
+        Spec(
             parsers.public_url,
             "URL",
             "URL of the service as clients see it, for links and downloadUrl.",
         ),
     ] = ""
     max_link_age: Annotated[
-        int, _Spec(parsers.integer(1, parsers.YEAR_S), "SECONDS", "Maximum lifetime of a download link.")
+        int, Spec(parsers.integer(1, parsers.YEAR_S), "SECONDS", "Maximum lifetime of a download link.")
     ] = 86_400
     header_timeout: Annotated[
-        float, _Spec(parsers.seconds(1), "SECONDS", "Time in which a client must send a request head.")
+        float, Spec(parsers.seconds(1), "SECONDS", "Time in which a client must send a request head.")
     ] = 15.0
     send_timeout: Annotated[
         float,
-        _Spec(parsers.seconds(1), "SECONDS", "A client that accepts no data for this long is disconnected."),
+        Spec(parsers.seconds(1), "SECONDS", "A client that accepts no data for this long is disconnected."),
     ] = 60.0
     download_rate: Annotated[
         int,
-        _Spec(
+        Spec(
             parsers.byte_rate,
             "BYTES_PER_SECOND",
             "Maximum rate of one download, such as 500k, 10M or 10Mi; 0 is unlimited.",
         ),
     ] = 0
     shutdown_grace: Annotated[
-        float, _Spec(parsers.seconds(0), "SECONDS", "Time that downloads have to finish after SIGTERM.")
+        float, Spec(parsers.seconds(0), "SECONDS", "Time that downloads have to finish after SIGTERM.")
     ] = 30.0
     config: Annotated[
-        Path | None, _Spec(parsers.path, "FILE.toml", "TOML file that has these options as keys.", shown="")
+        Path | None, Spec(parsers.path, "FILE.toml", "TOML file that has these options as keys.", shown="")
     ] = None
 
     @property
@@ -263,39 +245,7 @@ _SINGULAR: Final = {
 """Option names of repeatable options: singular, while the setting's name is plural."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option and its names in all sources."""
-
-    field: str
-    """Attribute of Settings."""
-    name: str
-    """Key in the config file, and name in messages: max-age."""
-    default: str
-    """The default as text; empty if there is none."""
-    spec: _Spec
-
-    @property
-    def flag(self) -> str:
-        """The name on the command line: --max-age, or JOBS_ROOT for an argument."""
-        return self.spec.metavar if self.spec.argument else f"--{self.name}"
-
-    @property
-    def variable(self) -> str:
-        """The name of the environment variable: JOBSVC_MAX_AGE."""
-        return "JOBSVC_" + self.name.replace("-", "_").upper()
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether the option takes several values."""
-        return self.spec.splits is not None
-
-    def split(self, text: str) -> list[str]:
-        """Split the environment variable of a repeatable option into its values."""
-        return [part for part in re.split(self.spec.splits or r"\0", text) if part]
-
-
-def _default(of: Field[Any], spec: _Spec) -> str:
+def _default(of: Field[Any], spec: Spec) -> str:
     if spec.shown is not None or of.default is MISSING or of.default == ():
         return spec.shown or ""
     return f"{of.default:g}" if isinstance(of.default, float) else str(of.default)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -17,6 +18,8 @@ from jobsvc.cli import main
 from jobsvc.domain.job import Status
 from jobsvc.settings import OPTIONS, Settings, directories
 from jobsvc.storage.state.token_file import create
+from tests.programs.external_programs import needs
+from tests.programs.redis_server import redis_server
 
 
 @pytest.fixture
@@ -126,11 +129,37 @@ def test_check_config_changes_nothing(started: list[Settings], tmp_path: Path) -
         f"jobs root: {tmp_path / 'jobs'}",
         f"state directory: {state}, 0 valid tokens",
         "address: 127.0.0.1, port 9000",
+        (
+            "budgets: status 600/minute, list 120/minute, events 10/minute, logs 120/minute,"
+            " download 60/minute, files 1200/minute, auth-failures 20/minute"
+        ),
+        "at once, per token: 16 of 256 downloads, 64 of 4096 streams",
     ]
     assert not state.parent.exists()
     assert started == []
     create(state / "tokens.json", "anna")
     assert "1 valid tokens" in serve(*words).output
+
+
+def test_check_config_warns_if_redis_does_not_respond(started: list[Settings], tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"redis://:secret@127.0.0.1:{bound.getsockname()[1]}/0"
+        result = serve(tmp_path / "jobs", "--check-config", "--shared-state", url)
+    assert result.exit_code == 0
+    assert f"shared state: {url.replace('secret', '***')}, prefix jobsvc\n" in result.stdout
+    assert "Warning: the shared state cannot be used now: " in result.stderr
+    assert "secret" not in result.output
+
+
+@needs("redis-server")
+def test_check_config_reports_redis_that_responds(started: list[Settings], tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    with redis_server(tmp_path) as redis:
+        result = serve(tmp_path / "jobs", "--check-config", "--shared-state", redis.url)
+    assert f"shared state: {redis.url}, prefix jobsvc\n" in result.stdout
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize(
