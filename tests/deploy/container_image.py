@@ -7,7 +7,6 @@ downloads the dependencies: the build itself needs no network.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -116,9 +115,11 @@ def _run(*command: object) -> subprocess.CompletedProcess[str]:
 
 
 def can_build() -> pytest.MarkDecorator:
-    """Skip a test by name where images cannot be built."""
+    """Skip a test by name where images cannot be built or run."""
     missing = [program for program in PROGRAMS if shutil.which(program, path=SEARCH_PATH) is None]
-    reasons = [f"not installed: {', '.join(missing)}"] if missing else []
-    if os.geteuid() != 0:
-        reasons.append("only root can mount and chroot")
-    return pytest.mark.skipif(bool(reasons), reason="; ".join(reasons))
+    reason = ""
+    if missing:
+        reason = f"not installed: {', '.join(missing)}"
+    elif _run("unshare", "--mount", "--pid", "--fork", "true").returncode != 0:
+        reason = "this process must not create namespaces"
+    return pytest.mark.skipif(bool(reason), reason=reason)
