@@ -36,8 +36,6 @@ class FeedMark(NamedTuple):
 class FeedEvent(NamedTuple):
     """One change, as one reader sees it."""
 
-    position: int
-    """Position from which to resume after this event: before the first coalesced change not yet reported."""
     job_id: str
     snapshot: JobSnapshot | None
     """The job's current snapshot; None if it was deleted or no longer matches the reader's filter."""
@@ -154,19 +152,13 @@ class FeedReader:
             self._skipped.pop(job_id, None)
             snapshot = self._matching(job_id)
             if snapshot is not None or matched:
-                return FeedEvent(self._resume_position, job_id, snapshot)
+                return FeedEvent(job_id, snapshot)
         return None
 
     @property
     def mark(self) -> FeedMark:
-        """Where to resume after the events so far."""
-        return self._feed.mark(self._resume_position)
-
-    @property
-    def _resume_position(self) -> int:
-        for position, _ in self._skipped.values():
-            return position
-        return self.position
+        """Where to resume after the events so far: before the first skipped change not yet reported."""
+        return self._feed.mark(next((first for first, _ in self._skipped.values()), self.position))
 
     def _matching(self, job_id: str) -> JobSnapshot | None:
         """Return a job's current snapshot; None if it is gone or does not match the filter."""

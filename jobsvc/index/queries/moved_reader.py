@@ -44,7 +44,7 @@ class MovedReader(FeedReader):
         A job that the client may know, and that is gone or does not match, is returned without a snapshot.
         """
         for job_id in self._to_send:
-            return FeedEvent(self.position, job_id, self._matching(job_id))
+            return FeedEvent(job_id, self._matching(job_id))
         event = super().next()
         if event is None and self._may_know_any:
             return self._finish()

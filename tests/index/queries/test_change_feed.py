@@ -91,7 +91,7 @@ class Reader:
                 return
             if event is None:
                 return
-            self.position = event.position
+            self.position = self.reader.mark.position
             if event.snapshot is None:
                 assert event.job_id in self.ever_theirs, "received a job that never belonged to its owner"
                 self.known.pop(event.job_id, None)
@@ -213,7 +213,7 @@ def test_reader_that_resumes_between_coalesced_changes_misses_nothing() -> None:
     sent = feed_reader.next()
     assert sent is not None
     assert sent.job_id == "b"
-    assert ("a", None) in steps(FeedReader(feed, [Status.RENDERING], sent.position))
+    assert ("a", None) in steps(FeedReader(feed, [Status.RENDERING], feed_reader.mark.position))
     assert steps(feed_reader) == [("a", None)]
 
 
