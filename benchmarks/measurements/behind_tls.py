@@ -91,7 +91,7 @@ def _compare_files(plan: Plan, proxies: dict[str, _ProxiedServer], size: int, to
         f"share a core; {control}; {host_info.describe_placement()}; {host_info.load_average()}"
     )
     own = {
-        name: replace(proxies[name], name=f"{name}' own file", backend=None, is_file=True)
+        name: replace(proxies[name], name=f"own file of {name}", backend=None, is_file=True)
         for name in _FILE_ROUTES
         if name in proxies
     }
