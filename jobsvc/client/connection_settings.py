@@ -6,7 +6,9 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from jobsvc import __version__
 from jobsvc.client.errors import BadConfiguration
+from jobsvc.domain.trace_context import HEADER
 
 EXAMPLE_URL: Final = "https://render.example.com"
 
@@ -27,6 +29,18 @@ class ConnectionSettings(NamedTuple):
     """Attempts after the first one, before a request fails; counted anew after each byte of progress."""
     ca_file: str | None = None
     """PEM file of certificates to trust instead of the system's."""
+    traceparent: str | None = None
+    """Sent with each request (W3C Trace Context)."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Header fields of each request."""
+        fields = {
+            "User-Agent": f"jobsvc/{__version__}",
+            "Accept-Encoding": "identity",
+            "Authorization": f"Bearer {self.token}",
+        }
+        return fields if self.traceparent is None else {**fields, HEADER: self.traceparent}
 
     def __repr__(self) -> str:
         """Omit the token."""

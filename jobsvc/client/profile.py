@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from jobsvc.client.connection_settings import ConnectionSettings, normalize_token, normalize_url
 from jobsvc.client.errors import BadConfiguration
+from jobsvc.domain.trace_context import trace_id_of
 
 DEFAULT_NAME: Final = "default"
 
@@ -48,7 +49,7 @@ def resolve(
 
     With `profile`, the environment's URL and token are ignored. A token is not sent to a URL from elsewhere:
     that of a profile goes only to its URL, and that of the environment to JOBSVC_URL or to `url`.
-    Raises BadConfiguration.
+    A valid TRACEPARENT (W3C Trace Context) is sent with each request. Raises BadConfiguration.
     """
     if not 0 < timeout <= _MAX_TIMEOUT_S or retries < 0:
         raise BadConfiguration("The timeout must be above 0 seconds, and the number of retries 0 or more.")
@@ -64,7 +65,10 @@ def resolve(
             base_url, token = _with_saved_token(base_url, name, saved)
         else:
             base_url = _saved_url(name, saved, token_is_argument=is_argument)
-    return ConnectionSettings(base_url, token, timeout, retries, ca_file)
+    traceparent = os.environ.get("TRACEPARENT", "")
+    if trace_id_of([traceparent]) is None:
+        traceparent = ""
+    return ConnectionSettings(base_url, token, timeout, retries, ca_file, traceparent or None)
 
 
 def load_all() -> dict[str, Profile]:

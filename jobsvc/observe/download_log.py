@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from jobsvc.domain.timestamp import format_time
+from jobsvc.domain.trace_context import trace_id_of
 from jobsvc.observe import json_lines
 from jobsvc.observe.rotating_file import RotatingFile
 
@@ -71,6 +72,8 @@ class DownloadRecord(NamedTuple):
     """The client's address, as forwarded by trusted proxies."""
     link: str | None = None
     """The id of the download link that the request used, if it used one."""
+    traceparent: Sequence[str] = ()
+    """The traceparent fields of the request."""
 
     def line(self, instance: str) -> bytes:
         """Encode the record as a line of the log of an instance, without the line break."""
@@ -80,6 +83,7 @@ class DownloadRecord(NamedTuple):
         return {
             "when": _format_when(self.when),
             "requestId": self.request_id,
+            "traceId": trace_id_of(self.traceparent),
             "tokenId": self.token_id,
             "client": self.client,
             "byLink": self.link is not None,

@@ -16,7 +16,7 @@ from typing import TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-from jobsvc.observe import json_lines, request_id
+from jobsvc.observe import json_lines, request_id, trace
 from jobsvc.observe.line_limit import LineLimit
 from jobsvc.observe.redaction import redact_mapping
 
@@ -33,7 +33,7 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO, instan
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _add_request_id,
+        _add_request_ids,
         *([_add_instance(instance)] if instance else []),
     ]
     handler = logging.StreamHandler(stream)
@@ -93,10 +93,13 @@ def _escape_controls(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _add_request_id(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _add_request_ids(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     current = request_id.current()
     if current is not None:
         event.setdefault("requestId", current)
+    trace_id = trace.current_id()
+    if trace_id is not None:
+        event.setdefault("traceId", trace_id)
     return event
 
 

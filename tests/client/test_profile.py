@@ -35,7 +35,15 @@ def test_arguments_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("JOBSVC_URL", OTHER_URL)
     monkeypatch.setenv("JOBSVC_TOKEN", OTHER_TOKEN)
     settings = resolve(URL, TOKEN, timeout=5, retries=2, ca_file="ca.pem")
-    assert settings == (URL, TOKEN, 5, 2, "ca.pem")
+    assert settings == (URL, TOKEN, 5, 2, "ca.pem", None)
+
+
+def test_valid_traceparent_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    monkeypatch.setenv("TRACEPARENT", traceparent)
+    assert resolve(URL, TOKEN).headers["traceparent"] == traceparent
+    monkeypatch.setenv("TRACEPARENT", f"{traceparent}\r\nX: y")
+    assert "traceparent" not in resolve(URL, TOKEN).headers
 
 
 def test_environment_comes_before_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,7 @@ def test_download_is_one_line_with_all_fields(tmp_path: Path) -> None:
         {
             "when": "2023-11-14T22:13:20.250Z",
             "requestId": "r0",
+            "traceId": None,
             "tokenId": "t1",
             "client": None,
             "byLink": False,

@@ -28,6 +28,7 @@ from tests.programs.service_runner import Process
 FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "when": str,
     "requestId": str,
+    "traceId": (str, type(None)),
     "tokenId": str,
     "client": str,
     "byLink": bool,

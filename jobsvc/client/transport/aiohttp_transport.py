@@ -27,7 +27,6 @@ from aiohttp import (
 )
 from yarl import URL
 
-from jobsvc import __version__
 from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.errors import ConnectionFailed
 from jobsvc.client.protocol.steps import MAX_BODY, Request, Response
@@ -104,9 +103,7 @@ class AiohttpTransport:
 
     async def _request(self, request: Request, seconds: float) -> ClientResponse:
         headers = {
-            "User-Agent": f"jobsvc/{__version__}",
-            "Accept-Encoding": "identity",
-            "Authorization": f"Bearer {self._settings.token}",
+            **self._settings.headers,
             **request.headers,
         }
         options: dict[str, Any] = {}

@@ -10,7 +10,6 @@ from threading import Lock
 from typing import Final
 from weakref import WeakSet
 
-from jobsvc import __version__
 from jobsvc.client.connection_settings import ConnectionSettings
 from jobsvc.client.errors import ConnectionFailed
 from jobsvc.client.protocol.steps import MAX_BODY, Request, Response
@@ -127,9 +126,7 @@ class HttpTransport:
             target = f"http://{self._endpoint.host_header}{target}"
         headers = {
             "Host": self._endpoint.host_header,
-            "User-Agent": f"jobsvc/{__version__}",
-            "Accept-Encoding": "identity",
-            "Authorization": f"Bearer {self._settings.token}",
+            **self._settings.headers,
             **request.headers,
         }
         if request.body is not None:

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import HttpVersion11, hdrs, web
 
 from jobsvc.domain.errors import ApiError, RateLimited, Unauthorized
-from jobsvc.observe import request_id
+from jobsvc.observe import request_id, trace
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web import problems
 from jobsvc.web.app import guard
@@ -51,6 +51,7 @@ class RequestMiddleware:
         """Do the same as `__call__` for a request whose route pattern is already known."""
         started_at = perf_counter()
         request_id.begin(request.headers.get(REQUEST_ID))
+        trace.begin(request.headers)
         refused: ApiError | None = None
         try:
             response = await handler(request)

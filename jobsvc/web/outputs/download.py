@@ -233,7 +233,9 @@ class DownloadEndpoint:
     ) -> PreparedResponse | None:
         job, output = job_file.snapshot.job, require_output(job_file.snapshot.job, job_file.file)
         request.client = self._further_ranges.client_addresses.address_of(request)
-        on_finished = partial(self._recorder.record, request.client, job, output, link=None)
+        on_finished = partial(
+            self._recorder.record, request.client, job, output, link=None, headers=request.headers
+        )
         response = self._file_responder.prepare_fast(
             request,
             token,

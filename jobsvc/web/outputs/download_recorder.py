@@ -6,9 +6,10 @@ import time
 from functools import partial
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from jobsvc.domain.job import Job
-from jobsvc.observe import request_id
+from jobsvc.observe import request_id, trace
 from jobsvc.observe.download_log import DownloadLog, DownloadRecord, Outcome
 from jobsvc.observe.metrics import Metrics
 from jobsvc.web.auth.client_address import ClientAddresses
@@ -30,7 +31,7 @@ class DownloadRecorder:
     def on_finished(self, request: web.Request, job: Job, selection: FileSelection) -> OnFinished:
         """Return the callback that records the end of the response to a request."""
         client = self._client_addresses.address_of(request)
-        return partial(self.record, client, job, selection, link=request.get(LINK))
+        return partial(self.record, client, job, selection, link=request.get(LINK), headers=request.headers)
 
     def record(
         self,
@@ -41,8 +42,9 @@ class DownloadRecorder:
         outcome: Outcome,
         *,
         link: str | None,
+        headers: MultiMapping[str],
     ) -> None:
-        """Record the end of a download by the client at this address."""
+        """Record the end of a download by the client at this address; `headers` are those of the request."""
         self._outcomes[outcome].inc()
         self._bytes.inc(state.sent)
         self._log.write(
@@ -61,5 +63,6 @@ class DownloadRecorder:
                 outcome,
                 client,
                 link,
+                headers.getall(trace.HEADER, ()),
             )
         )
