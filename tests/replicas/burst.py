@@ -15,6 +15,7 @@ from tests.conftest import job_maker
 from tests.replicas.group import replica_group
 from tests.replicas.proxied_client import ProxiedClient
 from tests.replicas.report import Report
+from tests.replicas.trouble import check_logs
 
 _FIELDS: Final = {
     "Retry-After": re.compile("[1-9][0-9]?", re.ASCII),
@@ -43,6 +44,8 @@ async def burst(
             started_at = time.monotonic()
             await asyncio.gather(*(_send(client, sent, report) for client in clients))
             report.figures["seconds"] = time.monotonic() - started_at
+            report.figures["calls to Redis that failed"] = await group.metric("jobsvc_shared_state_errors_total")
+            check_logs(group, report)
     _check_counts(report, requests, budget)
     return report
 
