@@ -44,7 +44,8 @@ async def burst(
             started_at = time.monotonic()
             await asyncio.gather(*(_send(client, sent, report) for client in clients))
             report.figures["seconds"] = time.monotonic() - started_at
-            report.figures["calls to Redis that failed"] = await group.metric("jobsvc_shared_state_errors_total")
+            failed = await group.metric("jobsvc_shared_state_errors_total")
+            report.figures["calls to Redis that failed"] = failed
             check_logs(group, report)
     _check_counts(report, requests, budget)
     return report
