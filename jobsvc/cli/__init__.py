@@ -61,7 +61,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, _Listed]]] = MappingProxyType(
             "sync": _Listed(
                 "client.sync", "Download the files of all completed jobs that the directory DIR lacks."
             ),
-            "link": _Listed("client.job", "Create a URL that downloads without a token."),
+            "link": _Listed("link", "Create a URL that downloads without a token."),
             "completion": _Listed(
                 "client.completion", "Print a script that completes commands, options and job ids."
             ),

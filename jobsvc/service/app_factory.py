@@ -13,6 +13,7 @@ from jobsvc.service.components import Components, build_components
 from jobsvc.service.lifespan import add_lifespan
 from jobsvc.service.limits import LIMITS, RANGES, Limits, budget_rates
 from jobsvc.settings import Settings
+from jobsvc.storage.state.link_record import IssuedLink
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.app.middleware import RequestMiddleware
 from jobsvc.web.app.routes import Endpoints, add_routes
@@ -144,13 +145,24 @@ def _endpoints(parts: Components, guard: Guard, further_ranges: FurtherRanges) -
             links=parts.links,
             public_url=PublicUrl(settings.public_url, parts.client_addresses),
             max_age=settings.max_link_age,
-            on_created=parts.issued_links.record,
+            on_created=_on_link_created(parts),
         ),
         me=MeEndpoint(guard.budgets),
         openapi=OpenApiEndpoint(),
         health=HealthEndpoints(parts.metrics, parts.executor, lambda: _unready(index), parts.shared_state),
         further_ranges=further_ranges,
     )
+
+
+def _on_link_created(parts: Components) -> Callable[[IssuedLink], None]:
+    """Return a function that records a link here and, if there is one, in the shared state."""
+    records = [each.record for each in (parts.issued_links, parts.link_exchange) if each is not None]
+
+    def record(link: IssuedLink) -> None:
+        for each in records:
+            each(link)
+
+    return record
 
 
 def _job_status(parts: Components) -> JobStatusEndpoint:

@@ -24,6 +24,7 @@ from jobsvc.service.slots import download_slots, slot_leases, stream_slots
 from jobsvc.settings import Settings
 from jobsvc.shared_state.connection import SharedStateConnection
 from jobsvc.shared_state.digest_exchange import DigestExchange
+from jobsvc.shared_state.link_exchange import LinkExchange
 from jobsvc.shared_state.slot_leases import SlotLeases
 from jobsvc.storage.archive.crc32 import Crc32Table
 from jobsvc.storage.executor import StorageExecutor
@@ -87,6 +88,8 @@ class Components:
     links: SignedLinks
     revoked_links: RevokedLinks
     issued_links: IssuedLinks
+    link_exchange: LinkExchange | None
+    """None without --shared-state."""
     download_log: DownloadLog
     files: JobFileAccess
     body_writer: BodyWriter
@@ -187,6 +190,7 @@ def build_components(settings: Settings, instance: str) -> Components:
             shared=secrets_shared,
         ),
         revoked_links=revoked_links,
+        link_exchange=_link_exchange(shared_state, revoked_links),
         issued_links=IssuedLinks(
             LinksFile(settings.state_dir / LINKS_FILE), disk, metrics.issued_links_errors.inc
         ),
@@ -220,6 +224,14 @@ def build_components(settings: Settings, instance: str) -> Components:
         list_items=ListItemCaches(settings.public_url, index.stalled),
         work_lock=work_lock,
     )
+
+
+def _link_exchange(
+    shared_state: SharedStateConnection | None, revoked_links: RevokedLinks
+) -> LinkExchange | None:
+    if shared_state is None:
+        return None
+    return LinkExchange(shared_state, known=revoked_links.known, on_revoked=revoked_links.add)
 
 
 def _shared_state(settings: Settings, metrics: Metrics, instance: str) -> SharedStateConnection | None:

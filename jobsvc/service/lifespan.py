@@ -41,6 +41,8 @@ def add_lifespan(
     if parts.shared_state is not None:
         app.cleanup_ctx.append(parts.shared_state.cleanup_ctx)
     app.cleanup_ctx.extend(_entered(leases.running) for leases in parts.slot_leases.values())
+    if parts.link_exchange is not None:
+        app.cleanup_ctx.append(_entered(parts.link_exchange.running))
     app.cleanup_ctx.extend(
         [
             _storage(parts.executor, parts.download_log, parts.record_process),

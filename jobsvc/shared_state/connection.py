@@ -36,6 +36,7 @@ MAX_CONNECTIONS: Final = 8
 REFUSED_LOG_INTERVAL_S: Final = 60.0
 """Seconds between two log lines about commands that Redis has refused."""
 _STEP_S: Final = 0.01
+_EFFECT: Final = "each instance counts for itself"
 
 # Sets the time of an instance, on the server's clock, and counts those that have not ended.
 _REGISTER: Final = """
@@ -160,15 +161,16 @@ class SharedStateConnection:
         self.is_up = False
         if not self._is_down_logged:
             self._is_down_logged = True
-            log.error("shared-state-down", reason=self._reason(exc), effect="each instance counts for itself")
+            log.error("shared-state-down", reason=self.reason_of(exc), effect=_EFFECT)
 
     def _log_refused(self, exc: ResponseError) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._refused_logged_at >= REFUSED_LOG_INTERVAL_S:
             self._refused_logged_at = now
-            log.error("shared-state-refused", reason=self._reason(exc))
+            log.error("shared-state-refused", reason=self.reason_of(exc))
 
-    def _reason(self, exc: BaseException) -> str:
+    def reason_of(self, exc: BaseException) -> str:
+        """Return the text of an error of redis-py, without the password."""
         text = str(exc) or type(exc).__name__
         return text.replace(self._password, "***") if self._password else text
 

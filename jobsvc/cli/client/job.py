@@ -111,11 +111,12 @@ def _write_log_end(job: Job) -> None:
 
 
 @click.command(
+    "create",
     epilog=examples(
         "jobsvc link opening-title-0042 --expires 1d",
         "jobsvc link shot-0100 --archive zip",
         "jobsvc link shot-0100 --file beauty/beauty.1001.exr",
-    )
+    ),
 )
 @click.argument("job_id", metavar="ID", type=JobId("completed"))
 @click.option(
@@ -127,13 +128,17 @@ def _write_log_end(job: Job) -> None:
 )
 @click.option("--archive", type=click.Choice(["tar", "zip"]), help="Link to an archive of all files.")
 @with_client
-def link(client: Client, /, job_id: str, expires_in: int, file: str | None, archive: str | None) -> None:
+def create_link(
+    client: Client, /, job_id: str, expires_in: int, file: str | None, archive: str | None
+) -> None:
     """Create a URL that downloads without a token.
 
-    Anyone with the URL can download the file until the link expires. The URL is written to standard output.
+    Anyone with the URL can download the file until the link expires or the operator revokes it. The URL is
+    written to standard output.
     """
     if file is not None and archive is not None:
         raise click.UsageError("--file and --archive cannot be used together.")
     created = client.link(job_id, expires_in=expires_in, file=file, archive=archive)
     click.echo(one_line(created.url))
-    click.echo(f"It is valid until {created.expires_at:%Y-%m-%dT%H:%M:%SZ}.", err=True)
+    end = f"{created.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    click.echo(f"It is valid until {end}. Its id is {one_line(created.id)}.", err=True)

@@ -14,6 +14,7 @@ from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.users import user_name
 from jobsvc.storage.layout import TOKEN_LABELS_FILE
 from jobsvc.storage.state import token_file
+from jobsvc.storage.state.revoked_links_file import BadRevokedLinks
 
 _REMEDIES: Final = {
     errno.ENOSPC: "; free disk space there",
@@ -34,7 +35,7 @@ def state_file_errors(path: Path, *, shared: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except token_file.BadTokenFile as exc:
+    except (token_file.BadTokenFile, BadRevokedLinks) as exc:
         cause = exc.__cause__
         remedy = "; correct it or restore it from a backup" if isinstance(cause, ValueError) else ""
         if isinstance(cause, PermissionError):

@@ -17,7 +17,6 @@ from jobsvc.storage.state.token_format import time_text
 
 _ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _SIGNATURE: Final = re.compile(r"[?&]signature=([A-Za-z0-9_-]{43})(?:\Z|#)", re.ASCII)
-_EXPIRES: Final = re.compile(r"[?&]expires=([1-9][0-9]{0,15})&", re.ASCII)
 _TEXTS: Final = ("id", "job", "name", "tokenId", "owner")
 
 
@@ -69,12 +68,9 @@ def is_link_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def parse_link_name(text: str) -> tuple[str, float | None] | None:
-    """Return the id that a text names, which is an id or the URL of a link; None if it is neither.
-
-    Also when the link expires, in seconds since the epoch, if that is known.
-    """
+def parse_link_name(text: str) -> str | None:
+    """Return the id that a text names, which is an id or the URL of a link; None if it is neither."""
     if is_link_id(text):
-        return text, None
-    signature, expires = _SIGNATURE.search(text), _EXPIRES.search(text)
-    return (link_id(signature[1]), int(expires[1]) / 1000) if signature and expires else None
+        return text
+    signature = _SIGNATURE.search(text)
+    return None if signature is None else link_id(signature[1])

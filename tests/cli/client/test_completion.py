@@ -144,3 +144,10 @@ def test_state_of_a_job_adds_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBSVC_TOKEN", "token")
     (item,) = complete_job_id({}, "sh", ())
     assert item.help == "x plain other \\x1b[2J"
+
+
+def test_commands_of_link_and_options_of_a_created_link_are_completed(service: Process) -> None:
+    assert completed(service, "jobsvc", "link", "re").stdout == "plain,revoke\n"
+    assert completed(service, "jobsvc", "link", "--arch").stdout == "plain,--archive\n"
+    assert completed(service, "jobsvc", "link", "shot-0110", "--arch").stdout == "plain,--archive\n"
+    assert completed(service, "jobsvc", "link", "create", "shot").stdout == "plain,shot-0110\n"
