@@ -18,7 +18,7 @@ from jobsvc.index.catalogue.entries import Catalogue
 from jobsvc.storage.jobs.snapshot import JobSnapshot
 
 MAX_JOBS: Final = 65_536
-"""Maximum number of kept jobs, 30 to 70 bytes each; then the half that changed first is dropped."""
+"""Maximum number of kept jobs, 30 to 70 bytes each; then those of the earlier half are dropped."""
 MARGIN_S: Final = 90.0
 """Seconds by which two replicas may differ: 60 for cached attributes and names (NFS), 30 for the clocks."""
 
@@ -26,13 +26,29 @@ MARGIN_S: Final = 90.0
 class _Period:
     """The jobs that changed in one period."""
 
-    __slots__ = ("changed_at", "former_owners")
+    __slots__ = ("count", "ended_at", "of_owners")
 
     def __init__(self) -> None:
-        self.changed_at: dict[str, float] = {}
-        """When the last change of each job was found, in monotonic seconds; in this order."""
-        self.former_owners: dict[str, tuple[str, ...]] = {}
-        """For jobs that were removed or changed their owner: whose they were."""
+        self.of_owners: dict[str, dict[str, float]] = {}
+        """By owner, before or after the change: when each job last changed (monotonic seconds), in this order."""
+        self.count = 0
+        """Number of jobs; one that changed its owner counts twice."""
+        self.ended_at = -inf
+        """When the last change was found."""
+
+    def note(self, owner: str, job_id: str, now: float) -> None:
+        """Record a change of a job that belongs to an owner, or belonged before."""
+        changed_at = self.of_owners.setdefault(owner, {})
+        if changed_at.pop(job_id, None) is None:
+            self.count += 1
+        changed_at[job_id] = now
+
+    def since(self, start: float, owner: str | None) -> Iterator[str]:
+        """Iterate over an owner's jobs (None: all) whose last change was found at or after a time."""
+        owners = self.of_owners if owner is None else self.of_owners.keys() & {owner}
+        for each in owners:
+            changes = reversed(self.of_owners[each].items())
+            yield from (job_id for job_id, _ in takewhile(lambda change: change[1] >= start, changes))
 
 
 class ChangeJournal:
@@ -53,7 +69,6 @@ class ChangeJournal:
         """Record nothing until the first `note_reconciled`."""
         self.seen_until = 0.0
         """Every earlier change on storage is in the catalogue (seconds since the epoch); 0 if unknown."""
-        self._catalogue = catalogue
         self._max_jobs_of_period = max_jobs // 2
         self._clock = clock
         self._wall_clock = wall_clock
@@ -78,61 +93,30 @@ class ChangeJournal:
         return self._wall_clock()
 
     def changed_since(self, seen_until: float, owner: str | None) -> list[str] | None:
-        """Return the jobs of an owner (None: of all) that changed after a time, oldest change first.
+        """Return the jobs of an owner (None: of all) that changed after a time.
 
-        The time is the `seen_until` of another replica. Jobs that were the owner's before, and those that
+        The time is the `seen_until` of another replica. Jobs that were the owner's until then, and those that
         changed up to MARGIN_S earlier, are included. Returns None if not all changes since then are kept.
         """
         age = self.wall_time() - seen_until
         since = self._clock() - age - MARGIN_S
         if since <= self._complete_since or age < -MARGIN_S:
             return None
-        job_ids = [*self._after(self._current, since)]
-        known = self._current.changed_at
-        job_ids += [job_id for job_id in self._after(self._earlier, since) if job_id not in known]
-        job_ids.reverse()
-        return job_ids if owner is None else self._of_owner(job_ids, owner)
-
-    @staticmethod
-    def _after(period: _Period, since: float) -> Iterator[str]:
-        """Iterate over the jobs whose last change in a period was found at or after a time, newest first."""
-        changes = reversed(period.changed_at.items())
-        return (job_id for job_id, _ in takewhile(lambda change: change[1] >= since, changes))
-
-    def _of_owner(self, job_ids: list[str], owner: str) -> list[str]:
-        """Return the jobs that belong, or belonged, to an owner."""
-        entries = self._catalogue.entries
-        left = {
-            job_id
-            for period in (self._earlier, self._current)
-            for job_id, former in period.former_owners.items()
-            if owner in former
-        }
-        return [
-            job_id
-            for job_id in job_ids
-            if job_id in left
-            or ((entry := entries.get(job_id)) is not None and entry.snapshot.job.owner == owner)
-        ]
+        periods = self._current, self._earlier
+        return list(dict.fromkeys(job_id for period in periods for job_id in period.since(since, owner)))
 
     def _on_change(self, job_id: str, before: JobSnapshot | None, after: JobSnapshot | None) -> None:
         if self._complete_since == inf:
             return
-        changed_at = self._current.changed_at
-        changed_at.pop(job_id, None)
-        changed_at[job_id] = self._clock()
+        now, period = self._clock(), self._current
+        if after is not None:
+            period.note(after.job.owner, job_id, now)
         if before is not None and (after is None or after.job.owner != before.job.owner):
-            former_owners = self._current.former_owners
-            former = former_owners.get(job_id, ())
-            if before.job.owner not in former:
-                former_owners[job_id] = *former, before.job.owner
-        if len(changed_at) >= self._max_jobs_of_period:
-            self._begin_period()
+            period.note(before.job.owner, job_id, now)
+        if period.count >= self._max_jobs_of_period:
+            period.ended_at = now
+            self._complete_since = max(self._complete_since, self._earlier.ended_at)
+            self._earlier, self._current = period, _Period()
 
     def _on_rewritten(self, job_id: str, snapshot: JobSnapshot) -> None:
         self._on_change(job_id, snapshot, snapshot)
-
-    def _begin_period(self) -> None:
-        if self._earlier.changed_at:
-            self._complete_since = next(reversed(self._earlier.changed_at.values()))
-        self._earlier, self._current = self._current, _Period()
