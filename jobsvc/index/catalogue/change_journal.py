@@ -30,7 +30,7 @@ class _Period:
 
     def __init__(self) -> None:
         self.of_owners: dict[str, dict[str, float]] = {}
-        """By owner, before or after the change: when each job last changed (monotonic seconds), in this order."""
+        """By owner, before or after the change: when each job last changed (monotonic seconds), in order."""
         self.count = 0
         """Number of jobs; one that changed its owner counts twice."""
         self.ended_at = -inf
