@@ -101,7 +101,8 @@ class Behind:
 Front = Callable[..., Awaitable[Behind]]
 """Starts replicas with these settings and a proxy in front of them.
 
-`count=1` leaves one address of the proxy unused. With `own_roots` each replica has a copy of the jobs.
+`count=1` leaves one address of the proxy unused. With `own_roots` each replica has a copy of the jobs. With
+`sticky` the proxy sends each client to one replica.
 """
 
 
@@ -116,7 +117,9 @@ async def front(
     token = make_token()
     async with AsyncExitStack() as running_now:
 
-        async def start(count: int = 2, *, own_roots: bool = False, **settings: Any) -> Behind:
+        async def start(
+            count: int = 2, *, own_roots: bool = False, sticky: bool = False, **settings: Any
+        ) -> Behind:
             ports = [free_port(), free_port()]
             replicas: list[Replica] = []
             for number, port in enumerate(ports[:count]):
@@ -127,7 +130,7 @@ async def front(
                 await replica.start()
                 replicas.append(replica)
                 shutil.copy(own_state / "link.key", state_dir)  # the next one gets it
-            started = running(request.param, ports, folder)
+            started = running(request.param, ports, folder, sticky=sticky)
             proxy = await asyncio.to_thread(started.__enter__)
             running_now.push_async_callback(asyncio.to_thread, started.__exit__, None, None, None)
             return Behind(replicas, proxy)

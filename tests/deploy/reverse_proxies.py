@@ -75,11 +75,17 @@ class ReverseProxy:
 
 
 @contextmanager
-def running(name: str, replica_ports: Sequence[int], folder: Path) -> Iterator[ReverseProxy]:
-    """Run a proxy in front of ports of this host, at least two."""
+def running(
+    name: str, replica_ports: Sequence[int], folder: Path, *, sticky: bool = False
+) -> Iterator[ReverseProxy]:
+    """Run a proxy in front of ports of this host, at least two.
+
+    `sticky`: with the lines that a comment proposes, so that each client gets one replica.
+    """
     certificate = create_certificate(folder)
     port = free_port()
-    command = [*command_of(name, folder), str(write_configuration(name, port, replica_ports, folder))]
+    configuration = write_configuration(name, port, replica_ports, folder, sticky=sticky)
+    command = [*command_of(name, folder), str(configuration)]
     output_file = folder / "said"
     with output_file.open("wb") as output:
         process = subprocess.Popen(
@@ -111,9 +117,14 @@ def command_of(name: str, folder: Path) -> list[str]:
     }[name]
 
 
-def write_configuration(name: str, port: int, replica_ports: Sequence[int], folder: Path) -> Path:
+def write_configuration(
+    name: str, port: int, replica_ports: Sequence[int], folder: Path, *, sticky: bool = False
+) -> Path:
     """Write the configuration of deploy/ with the test's ports and files, and what the system's own has."""
-    text = _adapted(FILES[name].read_text("utf-8"), port, replica_ports, folder)
+    text = FILES[name].read_text("utf-8")
+    if sticky:
+        text = _with_proposed_lines(text)
+    text = _adapted(text, port, replica_ports, folder)
     is_root = os.geteuid() == 0
     if name == "nginx":
         text = _NGINX.format(folder=folder, text=text, user="user root;" if is_root else "")
@@ -131,6 +142,14 @@ def write_configuration(name: str, port: int, replica_ports: Sequence[int], fold
     file = folder / "proxy.conf"
     file.write_text(text, "utf-8")
     return file
+
+
+def _with_proposed_lines(text: str) -> str:
+    """Replace each line after a comment with indented lines by these."""
+    proposed = re.compile(r"^(\s+)# .* instead of the next line:\n((?:\s+#   .*\n)+).*\n", re.MULTILINE)
+    text, count = proposed.subn(lambda match: match[2].replace("#   ", ""), text)
+    assert count == 1
+    return text
 
 
 def _adapted(text: str, port: int, replica_ports: Sequence[int], folder: Path) -> str:

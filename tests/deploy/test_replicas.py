@@ -10,13 +10,21 @@ from contextlib import asynccontextmanager, suppress
 import orjson
 import pytest
 
-from tests.conftest import MakeJob
+from tests.conftest import MakeJob, MakeToken
 from tests.deploy.conftest import Behind, Front, Replica
+from tests.deploy.reverse_proxies import PROGRAMS
 from tests.eventually import pause
+from tests.programs.external_programs import needs
 
 JOB = "/api/jobs/job-1"
 COUNTED = 'jobsvc_requests_total{code="200",method="GET",route="/api/jobs/{id}"}'
 DEADLINE_S = 20
+
+
+def only(*names: str) -> pytest.MarkDecorator:
+    """Run a test with these proxies: nginx has no health checks, and Apache no choice by a header."""
+    proxies = [pytest.param(name, marks=needs(PROGRAMS[name], "openssl")) for name in names]
+    return pytest.mark.parametrize("front", proxies, indirect=True)
 
 
 @pytest.fixture
@@ -59,11 +67,10 @@ async def test_no_request_fails_while_a_replica_restarts(behind: Behind) -> None
     await wait_until_used(behind, first)
 
 
+@only("HAProxy", "Caddy", "Apache")
 async def test_replica_that_is_not_ready_is_not_used(front: Front, make_job: MakeJob) -> None:
     make_job(output=b"a film")
     behind = await front(own_roots=True)
-    if behind.proxy.name == "nginx":
-        pytest.skip("nginx without a subscription has no health checks")
     first, second = behind.replicas
     first.settings.jobs_root.rename(first.settings.jobs_root.with_suffix(".away"))
     await wait_until_unused(behind, first)
@@ -77,6 +84,22 @@ async def test_replica_that_is_not_ready_is_not_used(front: Front, make_job: Mak
         answer = await behind.get(JOB)
         assert (answer.status, orjson.loads(answer.body)["id"]) == (200, "job-1")
         await asyncio.sleep(0.2)
+
+
+@only("nginx", "HAProxy", "Caddy")
+async def test_client_gets_one_replica_with_the_lines_of_the_comment(
+    front: Front, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    make_job(output=b"a film")
+    others = [make_token() for _ in range(10)]
+    behind = await front(sticky=True)
+    for _ in range(10):
+        assert (await behind.get(JOB)).status == 200
+    counts = [await replica.service.metric(COUNTED) for replica in behind.replicas]
+    assert sorted(counts) == [0, 10]
+    for token in others:
+        await behind.get(JOB, token=token)
+    assert all([await replica.service.metric(COUNTED) for replica in behind.replicas])
 
 
 async def test_access_and_error_logs_have_no_signature_of_a_link(behind: Behind) -> None:
