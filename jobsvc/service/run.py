@@ -37,6 +37,7 @@ from jobsvc.service.listeners import (
 from jobsvc.service.reload import Reloader
 from jobsvc.service.service_manager import ServiceManager
 from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
+from jobsvc.shared_state.connection import BadOptions
 from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url
 from jobsvc.storage.files.os_errors import describe, is_temporary
 from jobsvc.storage.state.link_key import BadLinkKey
@@ -86,7 +87,10 @@ async def serve(
     reloader = partial(Reloader, settings, reread or (lambda: settings), manager=manager)
     settings = await asyncio.to_thread(_with_password, settings)
     sockets = sockets or await asyncio.to_thread(_bind, settings)
-    app = build_app(settings, on_indexed, settings.instance_name(port_text(sockets)))
+    try:
+        app = build_app(settings, on_indexed, settings.instance_name(port_text(sockets)))
+    except BadOptions as exc:
+        raise StartupError(str(exc), may_pass=False) from exc
     runner = ServiceRunner(app, fast_path=fast_path, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(app[ACCEPT_ERRORS])

@@ -56,6 +56,10 @@ class SharedStateUnavailable(Exception):
     """Redis cannot be used now: the caller decides from the state of this process."""
 
 
+class BadOptions(Exception):
+    """The URL of Redis has options that redis-py does not accept."""
+
+
 class SharedStateConnection:
     """The connection to Redis and whether it can be used. Belongs to the event loop."""
 
@@ -63,16 +67,20 @@ class SharedStateConnection:
         """Connect to `url` (redis://, rediss://) when first used; every key begins with `prefix`.
 
         `instance` is the name of this process, different from those of all others. `on_error` is called for
-        each call that fails.
+        each call that fails. Raises BadOptions.
         """
         self.instance: Final = instance
         self.prefix: Final = prefix
         # No timeouts of redis-py, which include the time that the event loop is busy. The information about
         # the driver would be read from its files for each connection.
         options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "driver_info": None}
-        self.storage: Final = RedisStorage(
-            f"async+{url}", implementation="redispy", key_prefix=prefix, **options
-        )
+        try:
+            self.storage: Final = RedisStorage(
+                f"async+{url}", implementation="redispy", key_prefix=prefix, **options
+            )
+            self.client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        except (TypeError, ValueError) as exc:
+            raise BadOptions(f"the URL of --shared-state has invalid options: {exc}") from exc
         """For `limits.aio.strategies`."""
         self.is_up = False
         """Whether the last probe and all calls since then have succeeded."""
@@ -141,8 +149,8 @@ class SharedStateConnection:
         task = asyncio.create_task(self._probe_regularly(), name="jobsvc-shared-state")
         yield
         await _cancel(task, *self._left_calls)
+        await self._limited(self._unregister if self.is_up else self.client.aclose, TIMEOUT_S)
         self.is_up = False
-        await self._limited(self._unregister, TIMEOUT_S)
 
     async def _run_in_turn(self, operation: Callable[[], Awaitable[T]]) -> T:
         async with self._free:

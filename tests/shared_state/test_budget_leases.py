@@ -212,7 +212,11 @@ async def test_counts_are_kept_when_the_rate_changes(redis: RedisServer) -> None
 async def test_keys_begin_with_the_prefix_and_expire(redis: RedisServer) -> None:
     async with Redis.from_url(redis.url, decode_responses=True) as client:
         await client.flushall()
-        async with connected(redis.url, prefix="farm") as connection:
+        rights = ["+@all", "-@admin", "-@dangerous"]
+        await client.acl_setuser(
+            "farm", enabled=True, passwords=["+secret"], keys=["farm:*"], categories=rights
+        )
+        async with connected(redis.url.replace("://", "://farm:secret@"), prefix="farm") as connection:
             leases = BudgetLeases(connection, "status", 100, 1)
             assert await send(leases, 20) == 20
             await asyncio.sleep(1.1)

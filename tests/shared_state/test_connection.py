@@ -15,6 +15,7 @@ from jobsvc.shared_state import connection as connection_module
 from jobsvc.shared_state.connection import (
     MAX_CONNECTIONS,
     WAIT_S,
+    BadOptions,
     SharedStateConnection,
     SharedStateUnavailable,
 )
@@ -300,6 +301,12 @@ async def test_connects_to_redis_that_starts_later(redis: RedisServer, logged: L
         await until(lambda: connection.is_up)
         assert await ping(connection)
     assert events(logged) == ["shared-state-down", "shared-state-up"]
+
+
+@pytest.mark.parametrize("query", ["db=first", "retries=3"])
+def test_invalid_options_are_refused(query: str) -> None:
+    with pytest.raises(BadOptions, match="shared-state"):
+        CountingConnection(f"redis://127.0.0.1:1/0?{query}", "a", "farm")
 
 
 def test_first_part_of_a_key_is_its_hash_tag() -> None:

@@ -45,7 +45,7 @@ class RequestCounter(Protocol):
         """Return how many requests would pass now and in how many seconds this window ends."""
 
     def wait(self, key: str) -> int:
-        """Return whole seconds until one more request passes, if none comes before; 0 if one passes now."""
+        """Return whole seconds until one more request passes, if none comes before."""
 
 
 def create_counter(
@@ -124,4 +124,4 @@ class SharedCounter:
         state = self._leases.state(key)
         if state is None:
             return self._local.wait(key)
-        return 0 if state.remaining else floor(state.reset) + 1
+        return 1 if state.remaining else floor(state.reset) + 1
