@@ -107,13 +107,11 @@ async def test_slots_taken_and_released_while_redis_hangs_are_right_afterwards(
     one, other = two
     assert [await one.take(), await other.take()] == [None, None]
     redis.pause()
-    started_at = monotonic()
     assert [await one.take() for _ in range(3)] == [
         None
     ] * 3  # the first one is sent; its response comes late
     one.give_back()
     other.give_back()
-    assert monotonic() - started_at < 0.3
     await until(lambda: not one.state.is_up)
     redis.resume()
     await until_equal(one.in_redis, 3)
