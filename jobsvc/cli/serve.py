@@ -17,8 +17,9 @@ from jobsvc.cli.settings_options import (
 from jobsvc.settings import OPTIONS, Settings, load, reload
 from jobsvc.shared_state import reachability
 from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url, hide_password
-from jobsvc.storage.layout import LINK_KEY_FILE, TOKENS_FILE
+from jobsvc.storage.layout import LINK_KEY_FILE, REVOKED_LINKS_FILE, TOKENS_FILE
 from jobsvc.storage.state import link_key, token_file
+from jobsvc.storage.state.revoked_links_file import BadRevokedLinks, load_revoked
 
 
 @click.command
@@ -50,7 +51,7 @@ def serve(ctx: click.Context, /, *, check_config: bool, **_: object) -> None:
 
 
 def _report(settings: Settings) -> None:
-    """Check the tokens and the link key, and print a summary of the configuration."""
+    """Check the files about tokens, links and Redis, and print a summary of the configuration."""
     folder, shared = settings.secrets_folder, settings.secrets_dir is not None
     try:
         tokens = token_file.load(folder / TOKENS_FILE, shared=shared)
@@ -58,7 +59,10 @@ def _report(settings: Settings) -> None:
             link_key.load_shared(folder / LINK_KEY_FILE)
         else:
             link_key.check(folder / LINK_KEY_FILE)
-    except (token_file.BadTokenFile, link_key.BadLinkKey) as exc:
+        load_revoked(folder / REVOKED_LINKS_FILE, shared=shared)
+        if settings.shared_state:
+            complete_url(settings.shared_state, settings.secrets_dir)
+    except (token_file.BadTokenFile, link_key.BadLinkKey, BadRevokedLinks, BadPasswordFile) as exc:
         raise file_error(str(exc), exc.__cause__) from exc
     now = time.time()
     click.echo("The configuration is valid.")

@@ -119,3 +119,13 @@ def documented_commands(page: str) -> list[str]:
     text = (ROOT / f"docs/{page}.md").read_text("utf-8")
     section = text.partition("\n## Commands\n")[2].partition("\n## ")[0]
     return list(dict.fromkeys(re.findall(r"^\| `jobsvc ([\w-]+)", section, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("name", ["create", "list", "revoke"])
+def test_summary_of_a_command_about_links_is_its_own(name: str) -> None:
+    group = command("link")
+    assert isinstance(group, click.Group)
+    page = " ".join(CliRunner().invoke(main, ["link", "--help"], terminal_width=200).output.split())
+    found = group.get_command(click.Context(group), name)
+    assert found is not None
+    assert f" {name} {found.get_short_help_str(200).removesuffix('.')}. " in page

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from jobsvc.cli import main
 from jobsvc.domain.job import Status
 from jobsvc.settings import OPTIONS, Settings, directories
+from jobsvc.storage.state import link_key
 from jobsvc.storage.state.token_file import create
 from tests.programs.external_programs import needs
 from tests.programs.redis_server import redis_server
@@ -282,3 +283,23 @@ def test_full_state_directory_does_not_prevent_the_start(
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     result = serve(tmp_path, "--state-dir", tmp_path.parent / "state")
     assert (result.output, len(started)) == ("", 1)
+
+
+def test_check_config_reports_the_secrets_directory(started: list[Settings], tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    secrets = tmp_path / "secrets"
+    secrets.mkdir(mode=0o700)
+    words = (tmp_path / "jobs", "--secrets-dir", secrets, "--check-config", "--shared-state", "redis://host")
+    result = serve(*words)
+    assert result.exit_code == 2
+    assert f"link.key: missing; run `jobsvc secrets create --secrets-dir {secrets}`" in result.output
+    link_key.create_shared(secrets / "link.key")
+    create(secrets / "tokens.json", "alice", shared=True)
+    assert f"secrets directory: {secrets}, 1 valid tokens\n" in serve(*words).output
+    for name in ("shared-state-password", "revoked-links.json"):
+        (secrets / name).touch(mode=0o600)
+        result = serve(*words)
+        assert result.exit_code == 2
+        assert f"{secrets}/{name}: not " in result.output
+        (secrets / name).unlink()
+    assert started == []

@@ -51,8 +51,10 @@ class LinksFile:
     def append(self, links: Sequence[IssuedLink], now: float) -> None:
         """Append links, and drop expired ones if it is time; `now` is in seconds since the epoch.
 
-        Raises OSError, also if the file is not private.
+        Without links, a missing file is not created. Raises OSError, also if the file is not private.
         """
+        if not links and not self._path.exists():
+            return
         with private_file.lock_file(self._path):
             size = _append(self._path, b"".join(link.line() + b"\n" for link in links))
             if size > self._rewrite_above:

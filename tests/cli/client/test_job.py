@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ def write_jobs(make_job: MakeJob) -> None:
         metadata={"shot": "sh\x07010", "passes": ["a", "b"]},
     )
     put(folder / "output" / "beauty.1001.exr", b"frame")
+    make_job("list", output=b"a job that is called list")
     make_job("failed", status="failed", error="No license.", log=b"line 1\n\x1b[2Jline 2\n")
     make_job("rendering", status="rendering", progress=42, phase="beauty")
 
@@ -124,3 +126,24 @@ def test_link_to_a_missing_file_is_not_found(run: RunClient) -> None:
 @pytest.mark.parametrize("expires", ["0", "1y", "-1h", "soon"])
 def test_lifetime_without_a_unit_is_wrong_use(run: RunClient, expires: str) -> None:
     assert run("link", "done", f"--expires={expires}").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["create", "list"], ["--", "list"], ["--expires", "1h", "list"], ["create", "--", "list"]],
+    ids=" ".join,
+)
+def test_link_can_be_to_a_job_that_is_called_like_a_command(run: RunClient, words: list[str]) -> None:
+    assert fetch(run("link", *words).stdout.strip()) == b"a job that is called list"
+
+
+def test_link_without_a_job_is_wrong_use_and_names_the_commands(run: RunClient) -> None:
+    result = run("link")
+    assert result.exit_code == 2
+    for name in ("create", "list", "revoke"):
+        assert f"\n  {name} " in result.output
+
+
+def test_id_of_a_created_link_is_shown(run: RunClient) -> None:
+    result = run("link", "done")
+    assert re.search(r" Its id is [0-9a-f]{16}\.$", result.stderr)

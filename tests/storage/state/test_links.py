@@ -102,6 +102,11 @@ def test_expired_links_are_dropped_by_the_first_append(path: Path) -> None:
     assert load_links(path) == [link(1)]
 
 
+def test_nothing_is_created_without_a_link(path: Path) -> None:
+    LinksFile(path).append([], NOW)
+    assert not list(path.parent.iterdir())
+
+
 def test_file_is_rewritten_when_it_has_doubled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links_file, "MIN_REWRITE_BYTES", 1)
     file = LinksFile(path)
