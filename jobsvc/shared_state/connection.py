@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from math import inf
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
-from limits.aio.storage import RedisStorage
-from redis.asyncio import Redis
-from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+
+if TYPE_CHECKING:
+    from limits.aio.storage import RedisStorage
+    from redis.asyncio import Redis
 
 WAIT_S: Final = 0.1
 """Maximum time that a request waits for Redis."""
@@ -69,24 +67,23 @@ class SharedStateConnection:
         `instance` is the name of this process, different from those of all others. `on_error` is called for
         each call that fails. Raises BadOptions.
         """
+        from jobsvc.shared_state import redis_client  # noqa: PLC0415 - slow, see there
+
         self.instance: Final = instance
         self.prefix: Final = prefix
-        # No timeouts of redis-py, which include the time that the event loop is busy. The information about
-        # the driver would be read from its files for each connection.
-        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "driver_info": None}
         try:
-            self.storage: Final = RedisStorage(
-                f"async+{url}", implementation="redispy", key_prefix=prefix, **options
-            )
-            self.client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+            self.storage: Final[RedisStorage] = redis_client.create_storage(url, prefix)
         except (TypeError, ValueError) as exc:
             raise BadOptions(f"the URL of --shared-state has invalid options: {exc}") from exc
-        """For `limits.aio.strategies`."""
+        """For the strategies of `limits`."""
+        self.client: Final[Redis] = redis_client.client_of(self.storage)
+        """The client of redis-py; use it only in `call` and in callbacks of `on_up`."""
         self.is_up = False
         """Whether the last probe and all calls since then have succeeded."""
         self.instances = 1
         """Number of instances that use this Redis, when it was last up."""
-        self._password = str(parse_url(url).get("password", ""))
+        self._password = redis_client.password_in(url)
+        self._refusal: Final = redis_client.ResponseError
         self._on_error = on_error
         self._on_up: list[Callable[[], Awaitable[None]]] = []
         self._is_down_logged = False
@@ -96,12 +93,6 @@ class SharedStateConnection:
         self._left_calls: set[asyncio.Task[None]] = set()
         """Calls whose caller does not wait any more."""
         self._register = self.client.register_script(_REGISTER)
-
-    @property
-    def client(self) -> Redis:
-        """The client of redis-py; use it only in `call` and in callbacks of `on_up`."""
-        client: Redis = self.storage.bridge.get_connection()  # type: ignore[attr-defined]
-        return client
 
     def key(self, *parts: str) -> str:
         """Return the key of these parts. The first is a hash tag: keys with the same one share a slot.
@@ -156,7 +147,7 @@ class SharedStateConnection:
         async with self._free:
             try:
                 return await operation()
-            except ResponseError as exc:  # it may concern a single key: the next probe shows whether it does
+            except self._refusal as exc:  # it may concern a single key: the next probe shows whether it does
                 self._on_error()
                 self._log_refused(exc)
                 raise SharedStateUnavailable from exc
@@ -171,7 +162,7 @@ class SharedStateConnection:
             self._is_down_logged = True
             log.error("shared-state-down", reason=self.reason_of(exc), effect=_EFFECT)
 
-    def _log_refused(self, exc: ResponseError) -> None:
+    def _log_refused(self, exc: Exception) -> None:
         now = asyncio.get_running_loop().time()
         if now - self._refused_logged_at >= REFUSED_LOG_INTERVAL_S:
             self._refused_logged_at = now

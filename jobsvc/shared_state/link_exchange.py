@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Final, TypeVar
-
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from jobsvc.shared_state.connection import TIMEOUT_S, SharedStateConnection, SharedStateUnavailable
 from jobsvc.storage.state.link_record import IssuedLink, parse_issued_link
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 SYNC_INTERVAL_S: Final = 1.0
 MAX_ISSUED: Final = 50_000
@@ -158,6 +158,8 @@ async def use_links(url: str, prefix: str, work: Callable[[LinkStore], Awaitable
 
     Raises SharedStateUnavailable with the reason; it contains no password.
     """
+    from redis.exceptions import RedisError  # noqa: PLC0415 - slow, see redis_client
+
     connection = SharedStateConnection(url, prefix=prefix, instance="", on_error=lambda: None)
     try:
         async with asyncio.timeout(COMMAND_TIMEOUT_S):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -307,6 +309,11 @@ async def test_connects_to_redis_that_starts_later(redis: RedisServer, logged: L
 def test_invalid_options_are_refused(query: str) -> None:
     with pytest.raises(BadOptions, match="shared-state"):
         CountingConnection(f"redis://127.0.0.1:1/0?{query}", "a", "farm")
+
+
+def test_service_without_shared_state_does_not_import_redis() -> None:
+    code = "import sys, jobsvc.service, jobsvc.cli; print([name for name in sys.modules if name == 'redis'])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"
 
 
 def test_first_part_of_a_key_is_its_hash_tag() -> None:
