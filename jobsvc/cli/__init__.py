@@ -47,6 +47,8 @@ _SECTIONS: Final[Mapping[str, Mapping[str, _Listed]]] = MappingProxyType(
             "healthcheck": _Listed(
                 "operation.healthcheck", "Ask the service on this host whether it is ready."
             ),
+            "systemd-unit": _Listed("operation.systemd_unit", "Print a unit for systemd."),
+            "man": _Listed("operation.man", "Write the man pages into a directory."),
             "demo": _Listed("demo", "Try the service with sample jobs and a live render."),
         },
         "Client": {
@@ -84,7 +86,8 @@ class _Lazy(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"jobsvc.cli.{_COMMANDS[cmd_name].module}"), cmd_name)
+        module = import_module(f"jobsvc.cli.{_COMMANDS[cmd_name].module}")
+        command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)  # noqa: S101 - guaranteed by the modules, and tested
         return command
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr
-from importlib.resources import files
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -21,6 +20,7 @@ from typing import Final
 import click
 
 from jobsvc.cli.demo_render import FPS, DemoFarm, find_ffmpeg
+from jobsvc.cli.packaged_files import packaged_directory
 from jobsvc.domain.job import Status
 from jobsvc.settings import Settings
 from jobsvc.storage.layout import STATUS_FILE, TOKENS_FILE
@@ -134,13 +134,8 @@ def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
 
 
 def samples() -> Path:
-    """Return the directory of the sample jobs: in the package if installed from a wheel, else next to it."""
-    package = Path(str(files("jobsvc")))
-    candidates = [folder / "sample_jobs" for folder in (package, package.parent)]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise click.ClickException(f"The sample jobs are neither in {candidates[0]} nor in {candidates[1]}.")
+    """Return the directory of the sample jobs."""
+    return packaged_directory("sample_jobs")
 
 
 def copy_samples(jobs: Path) -> int:

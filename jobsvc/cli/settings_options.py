@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from jobsvc.settings import (
     OPTIONS,
@@ -19,6 +20,7 @@ from jobsvc.settings import (
     Option,
     SettingsError,
     is_service_link,
+    parsers,
     unknown_variables,
 )
 from jobsvc.storage.files.os_errors import is_temporary
@@ -36,6 +38,17 @@ class _Text(click.ParamType[str]):
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return self._option.split(rv)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - the parent's signature
+        param: click.Parameter,  # noqa: ARG002 - likewise
+        incomplete: str,
+    ) -> list[CompletionItem[str]]:
+        """Let the shell complete paths."""
+        if self._option.spec.parse not in {parsers.path, parsers.output_root}:
+            return []
+        return [CompletionItem(incomplete, type="file" if self._option.field == "config" else "dir")]
 
 
 class InvalidSetting(click.ClickException):

@@ -18,7 +18,7 @@ import click
 import orjson
 import pytest
 
-from jobsvc.cli import demo as module
+from jobsvc.cli import packaged_files
 from jobsvc.cli.demo import Display, _free_port, copy_samples, samples
 from jobsvc.cli.demo_render import find_ffmpeg
 from jobsvc.domain.job import Status
@@ -190,12 +190,12 @@ def test_every_sample_is_copied_and_nothing_else(tmp_path: Path) -> None:
 def test_samples_of_an_installed_package_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = tmp_path / "site-packages/jobsvc"
     shutil.copytree(samples() / "poster-frame-0007", installed / "sample_jobs/poster-frame-0007")
-    monkeypatch.setattr(module, "files", lambda _: installed)
+    monkeypatch.setattr(packaged_files, "files", lambda _: installed)
     assert samples() == installed / "sample_jobs"
 
 
 def test_missing_samples_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "files", lambda _: tmp_path / "jobsvc")
+    monkeypatch.setattr(packaged_files, "files", lambda _: tmp_path / "jobsvc")
     with pytest.raises(click.ClickException, match="are neither in"):
         samples()
 

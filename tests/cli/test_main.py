@@ -14,7 +14,7 @@ from jobsvc.cli import main
 
 ROOT = Path(__file__).parents[2]
 
-SERVICE = ["serve", "token", "secrets", "check", "config", "healthcheck", "demo"]
+SERVICE = ["serve", "token", "secrets", "check", "config", "healthcheck", "systemd-unit", "man", "demo"]
 CLIENT = [
     "login",
     "logout",

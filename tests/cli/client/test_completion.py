@@ -63,6 +63,13 @@ def test_job_ids_are_those_of_the_service(service: Process) -> None:
     assert (done.stdout, done.stderr) == ("plain,shot-0100\nplain,shot-0110\n", "")
 
 
+def test_commands_and_options_of_the_service_are_completed(service: Process) -> None:
+    assert "plain,systemd-unit\n" in completed(service, "jobsvc", "s").stdout
+    assert completed(service, "jobsvc", "token", "cre").stdout == "plain,create\n"
+    assert completed(service, "jobsvc", "serve", "--max-streams-").stdout == "plain,--max-streams-per-token\n"
+    assert completed(service, "jobsvc", "config", "show", "--state-dir", "/var").stdout == "dir,/var\n"
+
+
 def test_only_jobs_of_useful_states_are_completed(service: Process) -> None:
     assert completed(service, "jobsvc", "wait", "shot").stdout == "plain,shot-0100\n"
     assert completed(service, "jobsvc", "link", "shot").stdout == "plain,shot-0110\n"
