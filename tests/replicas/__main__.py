@@ -32,7 +32,14 @@ def main() -> int:
     parser.add_argument("--alone", action="store_true", help="without Redis")
     options = parser.parse_args()
     if options.burst:
-        report = uvloop.run(burst(PROXIES[options.proxy], options.replicas, requests=options.burst))
+        report = uvloop.run(
+            burst(
+                PROXIES[options.proxy],
+                options.replicas,
+                requests=options.burst,
+                redis_restarts=options.redis_restarts,
+            )
+        )
     else:
         report = uvloop.run(chaos(_plan(options)))
     print(f"{options.proxy}, {options.replicas} replicas\n{report}")

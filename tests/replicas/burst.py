@@ -12,10 +12,10 @@ from typing import Final
 
 from tests.clients.raw_http import Answer
 from tests.conftest import job_maker
-from tests.replicas.group import replica_group
+from tests.replicas.group import ReplicaGroup, replica_group
 from tests.replicas.proxied_client import ProxiedClient
 from tests.replicas.report import Report
-from tests.replicas.trouble import check_logs
+from tests.replicas.trouble import check_logs, restart_redis
 
 _FIELDS: Final = {
     "Retry-After": re.compile("[1-9][0-9]?", re.ASCII),
@@ -27,9 +27,18 @@ TOLERANCE: Final = 0.05
 
 
 async def burst(
-    proxy: str, replicas: int, *, requests: int = 10_000, budget: int = 1000, connections: int = 500
+    proxy: str,
+    replicas: int,
+    *,
+    requests: int = 10_000,
+    budget: int = 1000,
+    connections: int = 500,
+    redis_restarts: int = 0,
 ) -> Report:
-    """Send all requests as fast as possible, and check how many of them are admitted."""
+    """Send all requests as fast as possible, and check how many of them are admitted.
+
+    Meanwhile Redis is killed and restarted so many times, one second after the other.
+    """
     report = Report()
     with tempfile.TemporaryDirectory(prefix="jobsvc-burst-") as name:
         folder = Path(name)
@@ -42,7 +51,10 @@ async def burst(
             sent = iter(range(requests))
             clients = [ProxiedClient(each, report, "requests") for each in group.services(connections)]
             started_at = time.monotonic()
-            await asyncio.gather(*(_send(client, sent, report) for client in clients))
+            await asyncio.gather(
+                *(_send(client, sent, report) for client in clients),
+                _restart_redis(group, redis_restarts, report),
+            )
             report.figures["seconds"] = time.monotonic() - started_at
             failed = await group.metric("jobsvc_shared_state_errors_total")
             report.figures["calls to Redis that failed"] = failed
@@ -59,6 +71,13 @@ async def _send(client: ProxiedClient, sent: Iterator[int], report: Report) -> N
         elif answer is None or answer.status != 200 or answer.json()["id"] != "job-1":
             report.fault("a response other than 200 and 429", answer)
     client.close()
+
+
+async def _restart_redis(group: ReplicaGroup, times: int, report: Report) -> None:
+    for _ in range(times):
+        await asyncio.sleep(1)
+        assert group.redis is not None
+        await restart_redis(group.redis, 1, report)
 
 
 def _check_refusal(answer: Answer, report: Report) -> None:

@@ -52,16 +52,17 @@ async def trouble_redis(group: ReplicaGroup, interval: float, stop: asyncio.Even
     assert group.redis is not None
     between = cycle((_hang, _flush))
     while not await _stopped(stop, interval / 2):
-        await _restart(group.redis, report)
+        await restart_redis(group.redis, AWAY_S, report)
         if await _stopped(stop, interval / 2 - AWAY_S):
             return
         await next(between)(group.redis, report)
 
 
-async def _restart(redis: RedisServer, report: Report) -> None:
+async def restart_redis(redis: RedisServer, away_s: float, report: Report) -> None:
+    """Kill Redis, which loses its data, and start it again after a time."""
     report.count("Redis restarted")
     redis.kill()
-    await asyncio.sleep(AWAY_S)
+    await asyncio.sleep(away_s)
     await asyncio.to_thread(redis.start)
 
 
