@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
@@ -19,8 +20,8 @@ MAX_DIGESTS: Final = 100_000
 """Digests that the stream keeps, about; a new instance starts with these."""
 MAX_UNSENT: Final = 10_000
 """Digests computed while Redis is down that are sent afterwards; the oldest is dropped first."""
-DIGESTS_PER_CALL: Final = 250
-"""Maximum number of digests that are sent or received by one call."""
+DIGESTS_PER_CALL: Final = 100
+"""Maximum number of digests that one call sends or receives: each keeps the event loop busy."""
 INTERVAL_S: Final = 1.0
 """Seconds between two calls that send and receive."""
 CLAIM_S: Final = 30.0
@@ -75,23 +76,36 @@ class DigestExchange:
         except SharedStateUnavailable:
             return True
 
-    async def run(self, on_digest: Callable[[str, bytes], object]) -> None:
+    async def run(
+        self, on_digest: Callable[[str, bytes], object], known: Callable[[], Mapping[str, bytes]]
+    ) -> None:
         """Send what is published, and call `on_digest` for each digest in the stream, until cancelled.
 
         It gets digests of this process, too, and anything else that is in the stream: it has to check them.
+        If the stream is empty, one process sends all that it has: `known` returns them.
         """
         while True:
             try:
                 await self._send()
                 is_last = await self._receive(on_digest)
+                if is_last and self._position == _BEGINNING:
+                    await self._fill(list(known().items()))
             except SharedStateUnavailable:
                 is_last = True
             if is_last:
                 await asyncio.sleep(INTERVAL_S)
 
+    async def _fill(self, digests: list[tuple[str, bytes]]) -> None:
+        """Send these digests, unless another process sends its own: the stream is empty."""
+        if not digests or not await self.claim("", b""):
+            return
+        for start in range(0, len(digests), DIGESTS_PER_CALL):
+            add = partial(self._add, digests[start : start + DIGESTS_PER_CALL])
+            await self._connection.call(add, wait_s=TIMEOUT_S)
+
     async def _send(self) -> None:
         while batch := list(islice(self._unsent, DIGESTS_PER_CALL)):
-            await self._connection.call(lambda: self._add(batch), wait_s=TIMEOUT_S)
+            await self._connection.call(partial(self._add, batch), wait_s=TIMEOUT_S)
             for digest in batch:
                 if self._unsent and self._unsent[0] is digest:  # it may have been dropped meanwhile
                     self._unsent.popleft()

@@ -123,6 +123,7 @@ class SlotLeases:
             full = await self._connection.call(lambda: self._request(lease, limits.values()))
         except SharedStateUnavailable:
             full = 0
+            self._extend_within(RETRY_INTERVAL_S)
         except BaseException:
             self._release(lease)
             raise
@@ -164,6 +165,10 @@ class SlotLeases:
         lease.is_released = True
         self._held.discard(lease)
         self._to_remove[lease] = asyncio.get_running_loop().time()
+        self._wake.set()
+
+    def _extend_within(self, seconds: float) -> None:
+        self._extend_at = min(self._extend_at, asyncio.get_running_loop().time() + seconds)
         self._wake.set()
 
     async def _run(self) -> None:

@@ -40,9 +40,10 @@ class Process:
         self.state = state
         self.exchange = DigestExchange(state)
         self.received: list[tuple[str, bytes]] = []
+        self.known: dict[str, bytes] = {}
 
     async def run(self) -> None:
-        await self.exchange.run(lambda key, entry: self.received.append((key, entry)))
+        await self.exchange.run(lambda key, entry: self.received.append((key, entry)), lambda: self.known)
 
 
 @asynccontextmanager
@@ -95,6 +96,17 @@ async def test_digests_are_received_after_a_flush_by_which_the_clock_goes_back(r
         await one.state.client.flushall()
         await one.state.client.xadd(stream, {"job-2": b"second"})
         await until(lambda: one.received == [("job-1", b"first"), ("job-2", b"second")])
+
+
+async def test_one_process_sends_all_that_it_knows_if_redis_has_nothing(redis: RedisServer) -> None:
+    known = {f"job-{number}": b"digest" for number in range(250)}
+    async with process(redis) as one, process(redis) as other, process(redis) as empty:
+        await until(lambda: empty.state.is_up)
+        await one.state.client.flushall()
+        one.known = other.known = known
+        await until(lambda: len(empty.received) >= 250)
+        assert empty.received == list(known.items())
+        assert await one.state.client.xlen(one.state.key("digests")) == 250
 
 
 async def test_unsent_digests_are_bounded(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,8 @@ class KnownDigests:
         if self._exchange is None:
             yield
             return
-        task = asyncio.create_task(self._exchange.run(partial(self._on_received, on_digest_known)))
+        on_received = partial(self._on_received, on_digest_known)
+        task = asyncio.create_task(self._exchange.run(on_received, lambda: self.table.entries))
         try:
             yield
         finally:
@@ -74,8 +75,11 @@ class KnownDigests:
             self._metrics.digests.labels("malformed").inc()
         elif self.table.put_newer(key, entry):
             self._metrics.digests.labels("received").inc()
-            if "/" not in key:
-                on_digest_known(key)  # the digest of the main output, whose key is the job's id
+            if "/" not in key:  # the digest of the main output, whose key is the job's id
+                try:
+                    on_digest_known(key)
+                except Exception:
+                    log.exception("index-fault", work="digests")
 
     async def _load(self) -> None:
         try:
