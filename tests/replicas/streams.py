@@ -37,30 +37,37 @@ class StreamClient(ABC):
     def receive(self, event: Event) -> None:
         """Take one event."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last event was the last one that there will be."""
+        return False
+
     async def follow(self, target: str) -> bool:
-        """Read a stream to its end; return whether nothing more will come."""
+        """Read a stream to its end; return whether nothing more will come.
+
+        How it ends does not tell: Caddy 2.6 ends the response properly when a replica has died.
+        """
         try:
             async with open_event_stream(self.service, target, last_event_id=self.last_event_id) as stream:
                 self.report.count(f"{self.kind}: {stream.status}")
                 if stream.status == 200:
-                    return await self._read(stream)
-                if stream.status not in {204, 429, *FROM_PROXY}:
+                    await self._read(stream)
+                elif stream.status not in {204, 429, *FROM_PROXY}:
                     self.report.fault(f"{self.kind}: status {stream.status}", target)
-                return stream.status == 204
+                return stream.status == 204 or self.is_complete
         except TimeoutError:
             self.report.fault(f"{self.kind}: no byte for a long time", target)
         except (OSError, IncompleteAnswer):
             self.report.count(f"{self.kind}: connections lost")
         return False
 
-    async def _read(self, stream: EventStream) -> bool:
+    async def _read(self, stream: EventStream) -> None:
         try:
             while (event := await stream.next(SILENCE_S)) is not None:
                 self.receive(event)
         finally:
             self.last_event_id = stream.last_event_id or self.last_event_id
-        self.report.count(f"{self.kind}: " + ("ended" if stream.ended_cleanly else "cut"))
-        return stream.ended_cleanly
+        self.report.count(f"{self.kind}: " + ("complete" if self.is_complete else "cut"))
 
     async def pause(self) -> None:
         await asyncio.sleep(random.random() * _RETRY_S)  # noqa: S311 - no secret
@@ -156,6 +163,10 @@ class JobClient(_OneJobClient):
 
     kind, path = "streams of one job", "events"
 
+    @property
+    def is_complete(self) -> bool:
+        return self._status in FINAL
+
     def begin(self) -> None:
         self._step, self._status = -1, ""
 
@@ -181,6 +192,10 @@ class LogClient(_OneJobClient):
     """Follows the logs of jobs."""
 
     kind, path = "followed logs", "logs?follow=1"
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self._status)
 
     def begin(self) -> None:
         self._text, self._status = "", ""
