@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Final, NamedTuple
@@ -172,11 +171,14 @@ class BudgetLeases:
 
     async def _renew(self, key: str, lease: _Lease) -> None:
         """Renew a lease until no request waits and enough is leased ahead."""
-        with suppress(SharedStateUnavailable):
+        try:
             while lease.waiters or (lease.unspent <= lease.low and self._wanted(lease, monotonic()) > 0):
                 await self._connection.call(partial(self._ask, key, lease))
-        lease.renewal = None
-        lease.end_waiting(None)
+        except SharedStateUnavailable:
+            pass
+        finally:
+            lease.renewal = None
+            lease.end_waiting(None)
 
     async def _ask(self, key: str, lease: _Lease) -> None:
         """Lease what is wanted, or what is left if that is less. A late response counts too."""
