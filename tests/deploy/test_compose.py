@@ -30,6 +30,7 @@ REPLICAS: Final = ("replica-1", "replica-2")
 FILM: Final = b"a film" * 1000
 COUNTED: Final = 'jobsvc_requests_total{code="200",method="GET",route="/api/jobs/{id}"}'
 START_TIMEOUT_S: Final = 40.0
+LIST_BUDGET: Final = 50
 CADDY_OPTIONS: Final = "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n"
 
 
@@ -166,7 +167,7 @@ def topology(services: dict[str, Any], tmp_path: Path) -> Iterator[Topology]:
         running.enter_context(made.process("redis").running())
         wait_until(lambda: made.healthcheck("redis")[0] == 0)
         for name in REPLICAS:
-            replica = made.process(name)
+            replica = made.process(name, JOBSVC_LIMIT_LIST=f"{LIST_BUDGET}/minute")
             running.enter_context(replica.running())
             wait_until(partial(_is_serving, replica.output), START_TIMEOUT_S)
         running.enter_context(made.process("caddy", **site).running())
@@ -186,6 +187,10 @@ async def test_replicas_serve_through_caddy_and_share_redis(topology: Topology) 
             assert (await response.json())["url"].startswith(url)  # Caddy is a trusted proxy
     for name in REPLICAS:
         assert topology.healthcheck(name)[0] == 0
+    admitted = 0
+    for service in services * LIST_BUDGET:
+        admitted += (await service.get("/api/jobs", token=topology.token)).status == 200
+    assert 0.9 * LIST_BUDGET <= admitted <= 1.1 * LIST_BUDGET  # one budget, not one for each
     for service in services:
         assert await service.metric("jobsvc_shared_state_up") == 1
         assert await service.answer_count(500) == 0
