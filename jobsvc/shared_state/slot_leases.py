@@ -107,7 +107,7 @@ class SlotLeases:
         self._extend_at = 0.0
         """When all leases are extended next (the loop's clock)."""
         self._wake = asyncio.Event()
-        """Set while there are leases to remove."""
+        """Set if there are leases to remove, or to extend sooner."""
         self._lock = asyncio.Lock()
         """Held while leases are extended or removed: a lease that was released meanwhile is removed later."""
         connection.on_up(self.extend)
@@ -136,10 +136,9 @@ class SlotLeases:
         """Remove released leases from Redis and extend, or add, all others."""
         await self._remove_released()
         async with self._lock:
-            held = list(self._held)
-            for keys, members in _batches(held):
+            self._extend_at = asyncio.get_running_loop().time() + EXTEND_INTERVAL_S
+            for keys, members in _batches(list(self._held)):
                 await self._extend_script(keys, [_lease_ms(), *members])
-        self._extend_at = asyncio.get_running_loop().time() + EXTEND_INTERVAL_S
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -182,6 +181,7 @@ class SlotLeases:
                 await self._connection.call(update, wait_s=TIMEOUT_S)
             except SharedStateUnavailable:
                 self._forget_expired(loop.time() - LEASE_S)
+                self._extend_within(RETRY_INTERVAL_S)
                 await asyncio.sleep(RETRY_INTERVAL_S)
 
     async def _remove_released(self) -> None:

@@ -18,7 +18,7 @@ TOKEN: Final = ("token", "anna-1")
 
 
 def shorten_times(monkeypatch: pytest.MonkeyPatch, *, lease_s: float = 20.0) -> None:
-    """Look for Redis every 50 ms; leases are extended four times before they expire, but each 0.2 s."""
+    """Look for Redis every 50 ms, and extend leases four times before they expire, every 0.2 s at least."""
     monkeypatch.setattr(connection, "PROBE_INTERVAL_S", 0.05)
     monkeypatch.setattr(connection, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(slot_leases, "RETRY_INTERVAL_S", 0.05)
