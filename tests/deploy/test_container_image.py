@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
+import tomllib
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -14,8 +16,9 @@ import pytest
 from tests.conftest import MakeJob
 from tests.deploy.container import Container, container
 from tests.deploy.container_image import Image, build, can_build
+from tests.deploy.container_processes import CONTAINERFILE
 from tests.eventually import until
-from tests.programs.service_runner import Service, logged
+from tests.programs.service_runner import PROJECT, Service, logged
 
 FILM: Final = b"\0film" * 50_000
 USER: Final = 65532
@@ -53,6 +56,15 @@ class Runner:
 
     def output(self, *words: str) -> Path:
         return self._folder / f"{words[1]}.out"
+
+
+def test_context_of_the_build_has_all_that_is_copied_and_nothing_else() -> None:
+    lines = re.findall(r"^COPY (?!--from)(.*) \S+$", CONTAINERFILE, re.MULTILINE)
+    copied = {name for line in lines for name in line.split()}
+    exceptions = (PROJECT / ".containerignore").read_text("utf-8").split()
+    assert copied == {line[1:] for line in exceptions if line.startswith("!")}
+    hatch = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
+    assert copied >= hatch["targets"]["wheel"]["force-include"].keys()
 
 
 @can_build()
