@@ -51,9 +51,10 @@ async def trouble_redis(group: ReplicaGroup, interval: float, stop: asyncio.Even
     """Restart Redis every `interval` seconds, and have it hang or lose its data in between."""
     assert group.redis is not None
     between = cycle((_hang, _flush))
-    while not await _stopped(stop, interval / 2):
+    next_at = time.monotonic()
+    while not await _stopped(stop, (next_at := next_at + interval / 2) - time.monotonic()):
         await restart_redis(group.redis, AWAY_S, report)
-        if await _stopped(stop, interval / 2 - AWAY_S):
+        if await _stopped(stop, (next_at := next_at + interval / 2) - time.monotonic()):
             return
         await next(between)(group.redis, report)
 
