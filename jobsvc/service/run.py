@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import structlog
@@ -25,7 +24,7 @@ from jobsvc.service.descriptors import descriptor_limit, open_standard_streams, 
 from jobsvc.service.gc_tuning import disable_automatic_full_collections, freeze_existing_objects
 from jobsvc.service.lifespan import SHUTDOWN_TIMEOUT_S
 from jobsvc.service.limits import LIMITS
-from jobsvc.service.listeners import (
+from jobsvc.service.supervision.listeners import (
     UnusableSocket,
     address_text,
     bind,
@@ -34,8 +33,8 @@ from jobsvc.service.listeners import (
     listen,
     port_text,
 )
-from jobsvc.service.reload import Reloader
-from jobsvc.service.service_manager import ServiceManager
+from jobsvc.service.supervision.reload import Reloader
+from jobsvc.service.supervision.service_manager import ServiceManager
 from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
 from jobsvc.shared_state.connection import BadOptions
 from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url
@@ -84,8 +83,7 @@ async def serve(
     stop = stop or _event_of(signal.SIGTERM, signal.SIGINT)
     hangup = _event_of(signal.SIGHUP) if reread else asyncio.Event()
     manager = manager or ServiceManager({})
-    reloader = partial(Reloader, settings, reread or (lambda: settings), manager=manager)
-    settings = await asyncio.to_thread(_with_password, settings)
+    configured, settings = settings, await asyncio.to_thread(_with_password, settings)
     sockets = sockets or await asyncio.to_thread(_bind, settings)
     try:
         app = build_app(settings, on_indexed, settings.instance_name(port_text(sockets)))
@@ -115,8 +113,14 @@ async def serve(
         if ready is not None:
             ready(addresses[0])
         manager.ready()
-        reload = reloader(apply=app[LIMITS].apply, refresh_tokens=app[AUTHENTICATOR].refresh)
-        async with background_task(reload.run(hangup), "jobsvc-reload"):
+        reloader = Reloader(
+            configured,
+            reread or (lambda: configured),
+            apply=app[LIMITS].apply,
+            refresh_tokens=app[AUTHENTICATOR].refresh,
+            manager=manager,
+        )
+        async with background_task(reloader.run(hangup), "jobsvc-reload"):
             await stop.wait()
         manager.stopping()
         log.info("stopping", grace=settings.shutdown_grace)

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from jobsvc.service.listeners import bind, close_all, port_text
+from jobsvc.service.supervision.listeners import bind, close_all, port_text
 from jobsvc.settings import Settings
 from jobsvc.storage.layout import instance_file
 from tests.conftest import MakeJob, Serve, StartProcess

@@ -15,8 +15,8 @@ from typing import Final
 import orjson
 import pytest
 
-from jobsvc.service.listeners import UnusableSocket, address_text, inherited_sockets
-from jobsvc.service.service_manager import ServiceManager
+from jobsvc.service.supervision.listeners import UnusableSocket, address_text, inherited_sockets
+from jobsvc.service.supervision.service_manager import ServiceManager
 from tests.clients.raw_http import Answer, IncompleteAnswer, connection, request
 from tests.conftest import MakeJob, MakeToken
 from tests.eventually import pause, until, wait_until
@@ -93,6 +93,11 @@ def listening() -> Iterator[socket.socket]:
 
 def port_of(server: socket.socket) -> int:
     return int(server.getsockname()[1])
+
+
+def accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 async def ask_over(path: Path, target: str, token: str) -> tuple[int, bytes]:
@@ -350,7 +355,7 @@ async def test_systemd_passes_a_socket(
             ["systemd-socket-activate", f"--listen={path}", *environment, *command], stderr=errors
         )
     try:
-        await until(path.exists)
+        await until(lambda: accepts(path))
         assert (await ask_over(path, "/api/jobs/job-1", token))[0] == 200
     finally:
         stop_process(process)

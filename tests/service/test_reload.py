@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from jobsvc.domain.access import Token
 from jobsvc.service.limits import CHANGEABLE
-from jobsvc.service.reload import Reloader
-from jobsvc.service.service_manager import ServiceManager
+from jobsvc.service.supervision.reload import Reloader
+from jobsvc.service.supervision.service_manager import ServiceManager
 from jobsvc.settings import ConfiguredValue, Settings, loader
 from jobsvc.web.ratelimit.download_slots import DownloadSlots
 from tests.conftest import MakeJob, StartProcess

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import structlog
 
 from jobsvc.service.limits import CHANGEABLE
-from jobsvc.service.service_manager import ServiceManager
+from jobsvc.service.supervision.service_manager import ServiceManager
 from jobsvc.settings import OPTIONS, Settings, SettingsError
 
 log = structlog.get_logger("jobsvc.service")

@@ -1,0 +1,1 @@
+"""What the service manager and the process agree on: inherited sockets, notifications, reloading."""
