@@ -12,7 +12,7 @@ from typing import Final
 
 from multidict import CIMultiDict
 
-from jobsvc.client import Client, ConnectionFailed, JobsvcError, Problem
+from jobsvc.client import Client, ConnectionFailed, JobsvcError, NotVerified, Problem
 from tests.clients.raw_http import Connection, IncompleteAnswer, request
 from tests.deploy.reverse_proxies import ReverseProxy
 from tests.replicas.group import ProxiedService
@@ -117,7 +117,7 @@ def download_with_client(
         while time.monotonic() < deadline:
             try:
                 client.download(film.job_id, target)
-            except (ConnectionFailed, Problem) as exc:  # the next call continues
+            except (ConnectionFailed, NotVerified, Problem) as exc:  # the next call continues
                 report.count(f"jobsvc.client: {type(exc).__name__}")
                 time.sleep(1)
             except JobsvcError as exc:
