@@ -7,7 +7,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -120,16 +120,18 @@ async def front(
         async def start(
             count: int = 2, *, own_roots: bool = False, sticky: bool = False, **settings: Any
         ) -> Behind:
-            ports = [free_port(), free_port()]
             replicas: list[Replica] = []
-            for number, port in enumerate(ports[:count]):
+            for number in range(count):
                 root = shutil.copytree(jobs_root, tmp_path / f"jobs-{number}") if own_roots else jobs_root
                 own_state = shutil.copytree(state_dir, tmp_path / f"state-{number}")
-                replica = Replica(_settings(root, own_state, port=port, **settings), token)
+                replica = Replica(_settings(root, own_state, **settings), token)
                 running_now.push_async_callback(replica.stop)
                 await replica.start()
+                # If it is started again, then on the same port.
+                replica.settings = replace(replica.settings, port=replica.service.port)
                 replicas.append(replica)
                 shutil.copy(own_state / "link.key", state_dir)  # the next one gets it
+            ports = [replica.service.port for replica in replicas] + [free_port()] * (2 - count)
             started = running(request.param, ports, folder, sticky=sticky)
             proxy = await asyncio.to_thread(started.__enter__)
             running_now.push_async_callback(asyncio.to_thread, started.__exit__, None, None, None)
@@ -142,6 +144,6 @@ def _settings(jobs_root: Path, state_dir: Path, **settings: Any) -> Settings:
     """Return settings of a replica that polls, trusts the proxy and has no limits that a test reaches."""
     budgets = ("limit_status", "limit_list", "limit_events", "limit_logs", "limit_download")
     chosen: dict[str, Any] = dict.fromkeys(budgets, "1000000/minute")
-    chosen |= {"watch": "poll", "poll_interval": 0.05, "shutdown_grace": 0.5}
+    chosen |= {"port": 0, "watch": "poll", "poll_interval": 0.05, "shutdown_grace": 0.5}
     chosen |= {"trusted_proxies": (ip_network("127.0.0.1"),)}
     return Settings(jobs_root, state_dir=state_dir, **{**chosen, **settings})
