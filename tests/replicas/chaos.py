@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -135,8 +136,9 @@ class _Run:
             yield
         finally:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(result, Exception):
+                self._report.fault("a client failed", repr(result))
 
     def _client_downloads(self) -> list[asyncio.Task[None]]:
         deadline = time.monotonic() + self._plan.seconds
@@ -160,14 +162,14 @@ class _Run:
                 interval = self._plan.seconds / (self._plan.redis_restarts + 0.5)
                 tasks.create_task(trouble_redis(self._group, interval, stop, self._report))
             await asyncio.sleep(self._plan.seconds)
-            self._report.figures["polls a second"] = (self._polls() - polls) / (time.monotonic() - started_at)
+            elapsed = time.monotonic() - started_at
+            self._report.figures["polls a second"] = (self._polls() - polls) / elapsed
             stop.set()
 
     def _polls(self) -> int:
-        counts = self._report.counts
-        return sum(
-            number for name, number in counts.items() if name.startswith("polls: ") and name[-3:].isdigit()
-        )
+        """Return the number of polls that were answered so far, by status."""
+        counts = self._report.counts.items()
+        return sum(number for name, number in counts if re.fullmatch(r"polls: \d\d\d", name))
 
     async def _wait_for_clients(self, ending: list[asyncio.Task[None]]) -> None:
         """Wait until every stream has sent every final state."""

@@ -45,11 +45,6 @@ class Replica:
     def service(self) -> Service:
         return Service(self.port, self.folder / "state", None)
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
         """Start it without waiting."""
         self.starts += 1
