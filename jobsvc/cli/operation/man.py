@@ -1,4 +1,8 @@
-"""jobsvc man: write the man pages, built from the help texts of the commands. See man-pages(7), man(7)."""
+"""jobsvc man: write the man pages, built from the help texts of the commands. See man-pages(7), man(7).
+
+The library for this, click-man 0.6, leaves out commands that are imported when they are used, and does not
+escape the text for roff.
+"""
 
 from __future__ import annotations
 
