@@ -173,15 +173,19 @@ class BudgetLeases:
         """Renew a lease until no request waits and enough is leased ahead."""
         try:
             while lease.waiters or (lease.unspent <= lease.low and self._wanted(lease, monotonic()) > 0):
-                await self._connection.call(partial(self._ask, key, lease))
+                if not await self._connection.call(partial(self._ask, key, lease)):
+                    break
         except SharedStateUnavailable:
             pass
         finally:
             lease.renewal = None
             lease.end_waiting(None)
 
-    async def _ask(self, key: str, lease: _Lease) -> None:
-        """Lease what is wanted, or what is left if that is less. A late response counts too."""
+    async def _ask(self, key: str, lease: _Lease) -> bool:
+        """Lease what is wanted, or what is left if that is less. A late response counts too.
+
+        Returns False if Redis refuses again and again what its counts admit: they are not those of a service.
+        """
         now = monotonic()
         if now >= lease.window.ends_at or now - lease.looked_up_at >= MAX_AGE_S:
             await self._look_up(key, lease)
@@ -190,8 +194,9 @@ class BudgetLeases:
             cost = min(self._wanted(lease, now), lease.window.remaining(now))
             if not cost or await self._lease(key, cost):
                 self._add_leased(lease, cost, waiting)
-                break
+                return True
             await self._look_up(key, lease)  # another instance has leased some
+        return False
 
     async def _lease(self, key: str, cost: int) -> bool:
         """Lease so many requests from Redis, or none and return False."""

@@ -147,7 +147,9 @@ class SharedStateConnection:
         async with self._free:
             try:
                 return await operation()
-            except self._refusal as exc:  # it may concern a single key: the next probe shows whether it does
+            except (self._refusal, ValueError) as exc:
+                # A refused command, or a value that no service has written. It may concern a single key: the
+                # next probe shows whether it does.
                 self._on_error()
                 self._log_refused(exc)
                 raise SharedStateUnavailable from exc

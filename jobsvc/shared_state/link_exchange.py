@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from jobsvc.shared_state.connection import TIMEOUT_S, SharedStateConnection, SharedStateUnavailable
-from jobsvc.storage.state.link_record import IssuedLink, parse_issued_link
+from jobsvc.storage.state.link_record import IssuedLink, is_link_id, parse_issued_link
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -69,9 +69,10 @@ class LinkStore:
             await calls.execute()
 
     async def revoked(self) -> dict[str, float]:
-        """Return when each revoked link expires, by id."""
-        found = await self._client.zrange(self._revoked, f"({_now()}", "inf", byscore=True, withscores=True)
-        return {link_id.decode(): score / 1000 for link_id, score in found}
+        """Return when each revoked link expires, by id; members that are not an id are left out."""
+        found = await self._client.zrange(self._revoked, f"({_now()}", "(inf", byscore=True, withscores=True)
+        revoked = {member.decode("ascii", "replace"): score / 1000 for member, score in found}
+        return {link_id: expires for link_id, expires in revoked.items() if is_link_id(link_id)}
 
     async def version(self) -> tuple[bytes | None, int]:
         """Return what changes whenever the revoked links do."""

@@ -259,3 +259,32 @@ async def test_cancelled_requests_leave_what_they_leased_to_others(redis: RedisS
         await asyncio.wait(requests)
         assert all(request.result() for request in requests[5:])
         assert await send(leases, 10) == 5
+
+
+@pytest.mark.parametrize("content", [{"": -1_000_000}, {"": 0, "/-1": 10}])
+async def test_requests_are_answered_if_redis_refuses_what_its_counts_admit(
+    content: dict[str, int], redis: RedisServer
+) -> None:
+    name = next(names)
+    key = f"jobsvc:{{budget/{name}/key/60}}"
+    async with instances(redis, 1) as [connection]:
+        for suffix, requests in content.items():
+            # The previous window has 16 minutes left, of one: it weighs more than it can.
+            await connection.client.set(key + suffix, requests, px=1_000_000 if suffix else 100_000)
+        leases = BudgetLeases(connection, name, 10, 60)
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*(leases.acquire("key") for _ in range(15)), return_exceptions=True)
+        assert {type(result) for result in results} == {SharedStateUnavailable}
+        assert connection.is_up
+
+
+async def test_count_that_is_not_a_number_is_no_outage(redis: RedisServer) -> None:
+    name = next(names)
+    async with instances(redis, 1) as [connection]:
+        await connection.client.set(f"jobsvc:{{budget/{name}/key/60}}", "many", px=100_000)
+        leases = BudgetLeases(connection, name, 10, 60)
+        with pytest.raises(SharedStateUnavailable):
+            await leases.acquire("key")
+        assert connection.is_up
+        assert connection.errors == 1
+        assert await leases.acquire("another")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -107,6 +108,23 @@ async def test_links_stay_revoked_while_redis_is_away_and_after_it_has_lost_them
         await one.connection.client.flushall()
         while await revoked(server) != {ONE}:
             await pause()
+
+
+async def test_what_is_not_a_revoked_link_is_left_alone(server: RedisServer) -> None:
+    await revoke(server, ONE)
+    one = Instance(server, "one")
+    async with one.running():
+        await until(lambda: ONE in one.revoked)
+        client, soon = one.connection.client, (time.time() + SOON) * 1000
+        await client.zadd(
+            "test:{links}:revoked", {b"\xff": soon, b"x": soon, b"3" * 16: math.inf, TWO.encode(): soon}
+        )
+        await until(lambda: TWO in one.revoked)
+        assert set(one.revoked) == {ONE, TWO}
+        await client.flushall()
+        while await revoked(server) != {ONE, TWO}:
+            await pause()
+        assert one.connection.is_up
 
 
 async def test_expired_links_are_dropped(server: RedisServer) -> None:
