@@ -273,7 +273,9 @@ async def test_requests_are_answered_if_redis_refuses_what_its_counts_admit(
             await connection.client.set(key + suffix, requests, px=1_000_000 if suffix else 100_000)
         leases = BudgetLeases(connection, name, 10, 60)
         async with asyncio.timeout(5):
-            results = await asyncio.gather(*(leases.acquire("key") for _ in range(15)), return_exceptions=True)
+            results = await asyncio.gather(
+                *(leases.acquire("key") for _ in range(15)), return_exceptions=True
+            )
         assert {type(result) for result in results} == {SharedStateUnavailable}
         assert connection.is_up
 

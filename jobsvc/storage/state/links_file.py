@@ -55,23 +55,34 @@ class LinksFile:
         """
         if not links and not self._path.exists():
             return
+        lines = b"".join(link.line() + b"\n" for link in links)
         with private_file.lock_file(self._path):
-            size = _append(self._path, b"".join(link.line() + b"\n" for link in links))
-            if size > self._rewrite_above:
-                self._drop_expired(now)
+            if _size(self._path) + len(lines) > self._rewrite_above:
+                self._rewrite(links, now)
+            else:
+                _append(self._path, lines)
 
-    def _drop_expired(self, now: float) -> None:
+    def _rewrite(self, new: Sequence[IssuedLink], now: float) -> None:
+        """Replace the file by its links that have not expired and the new ones; or change nothing."""
         try:
             links = [link for link in load_links(self._path) if link.expires > now]
         except ValueError as exc:
             raise OSError(errno.EINVAL, str(exc), str(self._path)) from exc
-        content = b"".join(link.line() + b"\n" for link in links[-self._max_links :])
+        kept = [*links, *new][-self._max_links :]
+        content = b"".join(link.line() + b"\n" for link in kept)
         private_file.write_private(self._path, content)
         self._rewrite_above = max(2 * len(content), MIN_REWRITE_BYTES)
 
 
-def _append(path: Path, lines: bytes) -> int:
-    """Append to the file, after the end of the last line; return its size. Raises OSError."""
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _append(path: Path, lines: bytes) -> None:
+    """Append to the file, after the end of the last line. Raises OSError."""
     descriptor = os.open(path, _FLAGS, 0o600)
     try:
         chown_to_folder_owner(descriptor, path.parent)
@@ -80,6 +91,5 @@ def _append(path: Path, lines: bytes) -> int:
             lines = b"\n" + lines
         while lines:
             lines = lines[os.write(descriptor, lines) :]
-        return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)

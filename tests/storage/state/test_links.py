@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
-from jobsvc.storage.state import links_file, revoked_links_file
+from jobsvc.storage.state import links_file, private_file, revoked_links_file
 from jobsvc.storage.state.link_record import (
     IssuedLink,
     is_link_id,
@@ -136,6 +138,31 @@ def test_file_that_others_can_read_is_an_error(path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(OSError, match="users other than its owner can read"):
         LinksFile(path).append([link(2)], NOW)
+
+
+@pytest.mark.parametrize("reason", ["readable", "too large", "directory is read-only"])
+def test_file_that_cannot_be_rewritten_does_not_grow(
+    reason: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links_file, "MIN_REWRITE_BYTES", 0)
+    file = LinksFile(path)
+    file.append([link(1)], NOW)
+    size = path.stat().st_size
+    if reason == "readable":
+        path.chmod(0o644)
+    elif reason == "too large":
+        monkeypatch.setattr(links_file, "MAX_FILE_BYTES", size - 1)
+    else:
+        monkeypatch.setattr(private_file, "write_private", _refuse)
+    for each in (file, LinksFile(path)):
+        for _ in range(5):
+            with suppress(OSError):
+                each.append([link(2)], NOW)  # the caller repeats it until it succeeds
+    assert path.stat().st_size <= 2 * size
+
+
+def _refuse(path: Path, _data: bytes) -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 @pytest.fixture
