@@ -178,12 +178,13 @@ def _config(given: ConfiguredValue) -> dict[str, ConfiguredValue]:
     try:
         with file.open("rb") as opened:
             text = opened.read(MAX_CONFIG_BYTES + 1)
-        if len(text) > MAX_CONFIG_BYTES:
-            raise _error("config", file, "is larger than 1 MiB", given.origin)
-        content = tomllib.loads(text.decode())
     except OSError as exc:
         raise _error("config", file, f"cannot be read: {exc.strerror}", given.origin) from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+    if len(text) > MAX_CONFIG_BYTES:
+        raise _error("config", file, "is larger than 1 MiB", given.origin)
+    try:
+        content = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as exc:  # an integer of thousands of digits is a ValueError, too
         raise _error("config", file, f"is not valid TOML: {exc}", given.origin) from exc
     return _from_config(file, content)
 

@@ -205,9 +205,10 @@ def test_variables_for_another_process_are_ignored_and_removed() -> None:
     assert environment == {"A": "b"}
 
 
-def test_number_of_sockets_that_is_no_number_is_an_error() -> None:
-    with pytest.raises(UnusableSocket, match="LISTEN_FDS: 'x' is not a number"):
-        inherited_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "x"})
+@pytest.mark.parametrize("count", ["x", "-1", "\N{ARABIC-INDIC DIGIT ONE}", "9" * 5000])
+def test_number_of_sockets_that_is_no_number_is_an_error(count: str) -> None:
+    with pytest.raises(UnusableSocket, match=f"LISTEN_FDS: '{count[:20]}' is not a number"):
+        inherited_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count})
 
 
 @pytest.mark.parametrize(

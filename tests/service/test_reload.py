@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import os
 import signal
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -78,11 +79,44 @@ async def test_other_changed_options_are_named_and_do_not_apply(config: Path) ->
     assert applied[0].port == 8080
 
 
-async def test_invalid_file_changes_nothing(config: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("limit-status = 'often'\nmax-streams = 5\n", "limit-status: 'often' is not a rate"),
+        (f"max-streams = {'9' * 5000}\n", "is not valid TOML"),
+        (f"max-streams = {'[' * 5000}{']' * 5000}\n", "is not valid TOML"),
+    ],
+)
+async def test_invalid_file_changes_nothing(text: str, reason: str, config: Path) -> None:
     applied: list[Settings] = []
-    [line] = await reload_after(config, "limit-status = 'often'\nmax-streams = 5\n", applied)
+    [line] = await reload_after(config, text, applied)
     assert (line["event"], applied) == ("reload-failed", [])
-    assert "limit-status: 'often' is not a rate" in line["reason"]
+    assert reason in line["reason"]
+
+
+async def test_service_ends_while_its_file_is_read(start_process: StartProcess, config: Path) -> None:
+    service = start_process("--config", config, "--watch", "poll")
+    replace_by_fifo(config)
+    service.send_signal(signal.SIGHUP)
+    writers: list[int] = []
+    await until(lambda: opens_for_writing(config, writers))
+    try:
+        service.send_signal(signal.SIGTERM)
+        assert service.wait() == 0
+    finally:
+        os.close(*writers)
+
+
+def replace_by_fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def opens_for_writing(fifo: Path, writers: list[int]) -> bool:
+    """Open a FIFO if another program reads it, which then waits for what is written."""
+    with suppress(OSError):
+        writers.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    return bool(writers)
 
 
 def test_every_limit_can_change() -> None:

@@ -20,6 +20,7 @@ FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START."""
 BACKLOG: Final = 4096
 """As systemd's Backlog=: listen(2) is called again for inherited sockets, and must not lower it."""
+_COUNT: Final = re.compile("[0-9]{1,6}", re.ASCII)
 
 
 class UnusableSocket(Exception):
@@ -36,7 +37,7 @@ def inherited_sockets(environment: MutableMapping[str, str]) -> list[socket.sock
         environment.pop(name, None)
     if pid != str(os.getpid()):
         return []
-    if not (count.isascii() and count.isdigit()):
+    if not _COUNT.fullmatch(count):
         raise UnusableSocket(f"LISTEN_FDS: {count[:20]!r} is not a number")
     return [_listening_socket(fd) for fd in range(FIRST_FD, FIRST_FD + int(count))]
 

@@ -8,9 +8,11 @@ from dataclasses import fields, replace
 
 import structlog
 
+from jobsvc.domain.errors import StorageUnavailable
 from jobsvc.service.limits import CHANGEABLE
 from jobsvc.service.supervision.service_manager import ServiceManager
 from jobsvc.settings import OPTIONS, Settings, SettingsError
+from jobsvc.storage.threads.thread_pool import ThreadPool
 
 log = structlog.get_logger("jobsvc.service")
 
@@ -33,22 +35,26 @@ class Reloader:
         self._apply = apply
         self._refresh_tokens = refresh_tokens
         self._manager = manager
+        self._threads = ThreadPool("settings", threads=1)  # the config file can be on storage that hangs
 
     async def run(self, requested: asyncio.Event) -> None:
         """Reload each time that `requested` is set, until cancelled."""
-        while True:
-            await requested.wait()
-            requested.clear()
-            self._manager.reloading()
-            await self.reload()
-            self._manager.ready()
+        try:
+            while True:
+                await requested.wait()
+                requested.clear()
+                self._manager.reloading()
+                await self.reload()
+                self._manager.ready()
+        finally:
+            self._threads.close()
 
     async def reload(self) -> None:
         """Apply changed limits and tokens, and log what changed; with invalid settings, change no limit."""
         await self._refresh_tokens()
         try:
-            found = await asyncio.to_thread(self._read)
-        except SettingsError as exc:
+            found = await self._threads.run("settings", self._read)
+        except (SettingsError, StorageUnavailable) as exc:
             log.error("reload-failed", reason=str(exc), effect="the limits stay as they were")  # noqa: TRY400
             return
         changed = [
