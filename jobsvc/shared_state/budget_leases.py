@@ -4,6 +4,9 @@ The count in Redis is the sliding window counter of `limits`: one atomic script,
 instance leases what requests are waiting for, and some ahead. All instances together lease at most a 20th of
 the budget ahead, and less as it runs out, so that little is lost if an instance gets no more requests. A
 lease ends with its window.
+
+What an instance admits while Redis cannot be used, and what it has leased when Redis loses its data, is added
+to the count in Redis later.
 """
 
 from __future__ import annotations
@@ -46,11 +49,13 @@ class _Lease:
     """What this instance has leased of one key in the current window, and the count in Redis."""
 
     __slots__ = (
+        "generation",
         "looked_up_at",
         "low",
         "refused_until",
         "renewal",
         "spent",
+        "unreported",
         "unspent",
         "waiters",
         "window",
@@ -60,6 +65,11 @@ class _Lease:
         self.window = window
         self.looked_up_at = self.refused_until = 0.0
         self.unspent = self.spent = 0
+        """Both together are counted in Redis."""
+        self.unreported = 0
+        """Admitted here in this window and not counted in Redis."""
+        self.generation = b""
+        """That of the count in Redis; see SharedStateConnection."""
         self.low = 0
         """The lease is renewed once so many are unspent."""
         self.waiters: deque[asyncio.Future[bool | None]] = deque()
@@ -130,9 +140,21 @@ class BudgetLeases:
     def refund(self, key: str) -> None:
         """Give one spent request back to the lease."""
         lease = self._leases.get(key)
-        if lease is not None and lease.spent and monotonic() < lease.window.ends_at:
+        if lease is None or monotonic() >= lease.window.ends_at:
+            return
+        if lease.unreported:
+            lease.unreported -= 1
+        elif lease.spent > 0:
             lease.spent -= 1
             lease.unspent += 1
+
+    def report_later(self, key: str) -> None:
+        """Count one request that was admitted without Redis."""
+        lease, now = self._leases.get(key) or self._add(key), monotonic()
+        if now >= lease.window.ends_at:
+            lease.unspent = lease.spent = lease.unreported = 0
+            lease.window, lease.looked_up_at = self._new._replace(ends_at=now + self._new.seconds), now
+        lease.unreported += 1
 
     def state(self, key: str) -> SharedBudgetState | None:
         """Return what is known of a key's budget; None if nothing is, or if Redis cannot be used."""
@@ -148,6 +170,8 @@ class BudgetLeases:
     def _spend(self, key: str, lease: _Lease) -> bool:
         if not lease.unspent or (now := monotonic()) >= lease.window.ends_at:
             return False
+        if lease.generation != self._connection.generation:
+            return False  # what is leased is not counted in Redis any more
         lease.unspent -= 1
         lease.spent += 1
         if lease.unspent <= lease.low and lease.renewal is None and self._wanted(lease, now) > 0:
@@ -187,8 +211,14 @@ class BudgetLeases:
         Returns False if Redis refuses again and again what its counts admit: they are not those of a service.
         """
         now = monotonic()
-        if now >= lease.window.ends_at or now - lease.looked_up_at >= MAX_AGE_S:
+        is_lost = lease.generation not in {b"", self._connection.generation}
+        if is_lost or now >= lease.window.ends_at or now - lease.looked_up_at >= MAX_AGE_S:
             await self._look_up(key, lease)
+        if is_lost:
+            lease.unreported += lease.spent + lease.unspent
+            lease.spent = -lease.unspent
+        lease.generation = self._connection.generation
+        await self._report(key, lease)
         for _ in range(_ATTEMPTS):
             now, waiting = monotonic(), len(lease.waiters)
             cost = min(self._wanted(lease, now), lease.window.remaining(now))
@@ -197,6 +227,18 @@ class BudgetLeases:
                 return True
             await self._look_up(key, lease)  # another instance has leased some
         return False
+
+    async def _report(self, key: str, lease: _Lease) -> None:
+        """Add what is unreported to the count in Redis, up to the budget."""
+        for _ in range(_ATTEMPTS):
+            unreported = lease.unreported
+            cost = min(unreported, lease.window.remaining(monotonic()))
+            if not cost or await self._lease(key, cost):
+                lease.window = lease.window._replace(current=lease.window.current + cost)
+                lease.spent += cost
+                lease.unreported -= unreported
+                return
+            await self._look_up(key, lease)
 
     async def _lease(self, key: str, cost: int) -> bool:
         """Lease so many requests from Redis, or none and return False."""
@@ -216,7 +258,7 @@ class BudgetLeases:
         # A count is kept for two windows; the first one begins with the first lease.
         ends_at = now + (expires_in - seconds if expires_in else seconds)
         if now >= lease.window.ends_at:
-            lease.unspent = lease.spent = 0
+            lease.unspent = lease.spent = lease.unreported = 0
         lease.window = self._new._replace(previous=previous, current=current, ends_at=ends_at)
         lease.looked_up_at = now
         if key in self._leases:

@@ -8,6 +8,7 @@ finds out when Redis can be used again: a full or read-only server accepts conne
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -36,13 +37,19 @@ REFUSED_LOG_INTERVAL_S: Final = 60.0
 _STEP_S: Final = 0.01
 _EFFECT: Final = "each instance counts for itself"
 
-# Sets the time of an instance, on the server's clock, and counts those that have not ended.
+GENERATION_TTL_S: Final = 7 * 86_400
+"""The generation is kept this long after the last probe of any instance."""
+
+# Sets the time of an instance, on the server's clock, and counts those that have not ended. Sets the
+# generation if there is none, and returns it.
 _REGISTER: Final = """
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
-return redis.call('ZCARD', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[3], 'NX')
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+return {redis.call('ZCARD', KEYS[1]), redis.call('GET', KEYS[2])}
 """
 
 T = TypeVar("T")
@@ -82,6 +89,8 @@ class SharedStateConnection:
         """Whether the last probe and all calls since then have succeeded."""
         self.instances = 1
         """Number of instances that use this Redis, when it was last up."""
+        self.generation = b""
+        """Random text that Redis has had since it was empty: another one after it has lost its data."""
         self._password = redis_client.password_in(url)
         self._refusal: Final = redis_client.ResponseError
         self._on_error = on_error
@@ -226,7 +235,9 @@ class SharedStateConnection:
         await self._write()
 
     async def _write(self) -> None:
-        count = await self._register([self.key("instances")], (self.instance, INSTANCE_TIMEOUT_S))
+        keys = [self.key("instances"), self.key("instances", "generation")]
+        arguments = (self.instance, INSTANCE_TIMEOUT_S, secrets.token_hex(8), GENERATION_TTL_S)
+        count, self.generation = await self._register(keys, arguments)
         self.instances = max(int(count), 1)
 
     async def _call_on_up(self) -> None:

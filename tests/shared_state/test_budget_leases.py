@@ -158,7 +158,7 @@ async def test_little_is_leased_ahead(redis: RedisServer) -> None:
 
 async def test_leases_of_many_keys_are_kept(redis: RedisServer) -> None:
     async with sharing(redis, 1, 100) as (leases,):
-        keys = list(map(str, range(200)))
+        keys = list(map(str, range(50)))
         assert all(await asyncio.gather(*map(leases.acquire, keys)))
         assert all(map(leases.spend, keys))
 
@@ -190,15 +190,38 @@ async def test_state_includes_what_other_instances_have_used(redis: RedisServer)
         assert 3590 < state.reset <= 3600
 
 
-async def test_flushed_count_is_used_on(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_flush_starts_no_other_budget(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget_leases, "MAX_REFUSAL_S", 0.1)
-    monkeypatch.setattr(budget_leases, "MAX_AGE_S", 0.1)
-    async with sharing(redis, 1, 5) as (leases,), Redis.from_url(redis.url) as client:
-        assert await send(leases, 10) == 5
-        await client.flushall()
-        await client.script_flush()
-        await asyncio.sleep(0.1)
-        assert await send(leases, 10) == 5
+    async with sharing(redis, 2, 50) as replicas, Redis.from_url(redis.url) as client:
+        connections = [leases._connection for leases in replicas]
+        generations = {connections[0].generation}
+        assert [await send_in_turn(leases, 20) for leases in replicas] == [20, 20]
+        for lost in range(3):
+            await client.flushall()
+            await client.script_flush()
+            await until(lambda: not generations & {each.generation for each in connections})
+            generations.add(connections[0].generation)
+            # The first request of each adds what it had admitted.
+            assert [await send_in_turn(leases, 1) for leases in replicas] == [1, 1], lost
+        assert await send_in_turn(replicas[0], 10) + await send_in_turn(replicas[1], 10) <= 4
+
+
+async def test_what_is_admitted_without_redis_is_counted_later(redis: RedisServer) -> None:
+    async with sharing(redis, 2, 20) as (first, second):
+        assert await send(first, 5) == 5
+        for _ in range(10):
+            first.report_later("key")
+        first.refund("key")
+        assert await first.acquire("key")
+        assert await send(second, 20) + await send(first, 20) == 5
+
+
+async def test_what_is_admitted_before_redis_can_be_used_is_counted_later(redis: RedisServer) -> None:
+    async with sharing(redis, 2, 20) as (first, second):
+        for _ in range(10):
+            first.report_later("key")
+        assert await send(first, 5) == 5
+        assert await send(second, 20) + await send(first, 20) == 5
 
 
 async def test_counts_are_kept_when_the_rate_changes(redis: RedisServer) -> None:
@@ -226,6 +249,7 @@ async def test_keys_begin_with_the_prefix_and_expire(redis: RedisServer) -> None
             assert len(counts) == 2
             assert all(key.startswith("farm:{") for key in keys)
             assert len({key.partition("{")[2].partition("}")[0] for key in counts}) == 1
+            assert keys.pop(keys.index("farm:{instances}:generation"))
             assert all([0 < await client.ttl(key) <= 20 for key in keys])
 
 

@@ -66,8 +66,8 @@ def create_counter(
 class SharedCounter:
     """Counts for all instances, and for this process alone while Redis cannot be used.
 
-    What the shared count has admitted is counted in this process too, so that a failure of Redis does not
-    start another budget.
+    What the shared count has admitted is counted in this process too, and the other way round, so that a
+    failure of Redis does not start another budget.
     """
 
     def __init__(self, local: WindowCounter, leases: BudgetLeases) -> None:
@@ -94,7 +94,7 @@ class SharedCounter:
         try:
             admitted = await self._leases.acquire(key)
         except SharedStateUnavailable:
-            return self._local.try_acquire(key)
+            return self._consume_local(key) is not None
         if admitted:
             self._local.count(key)
         return admitted
@@ -102,11 +102,17 @@ class SharedCounter:
     def consume(self, key: str) -> tuple[int, float] | None:
         """Admit and count one request that is leased; see RequestCounter."""
         if not self._leases.is_up:
-            return self._local.consume(key)
+            return self._consume_local(key)
         if not self._leases.spend(key):
             return None
         self._local.count(key)
         return self.remaining(key)
+
+    def _consume_local(self, key: str) -> tuple[int, float] | None:
+        left = self._local.consume(key)
+        if left is not None:
+            self._leases.report_later(key)
+        return left
 
     def refund(self, key: str, each: int) -> bool:
         """Take an admitted request back out of the count; see RequestCounter."""
