@@ -16,7 +16,7 @@ from jobsvc.cli.settings_options import (
 )
 from jobsvc.settings import OPTIONS, Settings, load, reload
 from jobsvc.shared_state import reachability
-from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url, hide_password
+from jobsvc.shared_state.redis_url import BadOptions, BadPasswordFile, complete_url, hide_password
 from jobsvc.storage.layout import LINK_KEY_FILE, REVOKED_LINKS_FILE, TOKENS_FILE
 from jobsvc.storage.state import link_key, token_file
 from jobsvc.storage.state.revoked_links_file import BadRevokedLinks, load_revoked
@@ -60,9 +60,15 @@ def _report(settings: Settings) -> None:
         else:
             link_key.check(folder / LINK_KEY_FILE)
         load_revoked(folder / REVOKED_LINKS_FILE, shared=shared)
-        if settings.shared_state:
-            complete_url(settings.shared_state, settings.secrets_dir)
-    except (token_file.BadTokenFile, link_key.BadLinkKey, BadRevokedLinks, BadPasswordFile) as exc:
+        url = settings.shared_state and complete_url(settings.shared_state, settings.secrets_dir)
+        problem = reachability.problem(url) if url else None
+    except (
+        token_file.BadTokenFile,
+        link_key.BadLinkKey,
+        BadRevokedLinks,
+        BadPasswordFile,
+        BadOptions,
+    ) as exc:
         raise file_error(str(exc), exc.__cause__) from exc
     now = time.time()
     click.echo("The configuration is valid.")
@@ -75,8 +81,10 @@ def _report(settings: Settings) -> None:
         click.echo(f"state directory: {folder}, {counted}")
     click.echo(f"address: {settings.host}, port {settings.port}")
     _report_limits(settings)
-    if settings.shared_state:
-        _report_shared_state(settings)
+    if url:
+        click.echo(f"shared state: {hide_password(url)}, prefix {settings.shared_state_prefix}")
+    if problem:
+        click.echo(f"Warning: the shared state cannot be used now: {problem}", err=True)
 
 
 def _report_limits(settings: Settings) -> None:
@@ -89,14 +97,3 @@ def _report_limits(settings: Settings) -> None:
     downloads = f"{settings.max_downloads_per_token} of {settings.max_downloads} downloads"
     streams = f"{settings.max_streams_per_token} of {settings.max_streams} streams"
     click.echo(f"at once, per token: {downloads}, {streams}")
-
-
-def _report_shared_state(settings: Settings) -> None:
-    """Say whether Redis can be used; the service runs without it."""
-    try:
-        url = complete_url(settings.shared_state, settings.secrets_dir)
-    except BadPasswordFile as exc:
-        raise file_error(str(exc), exc.__cause__) from exc
-    click.echo(f"shared state: {hide_password(url)}, prefix {settings.shared_state_prefix}")
-    if reason := reachability.problem(url):
-        click.echo(f"Warning: the shared state cannot be used now: {reason}", err=True)

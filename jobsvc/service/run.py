@@ -36,8 +36,7 @@ from jobsvc.service.supervision.listeners import (
 from jobsvc.service.supervision.reload import Reloader
 from jobsvc.service.supervision.service_manager import ServiceManager
 from jobsvc.settings import FAST_PATH_VARIABLE, Settings, unknown_variables
-from jobsvc.shared_state.connection import BadOptions
-from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url
+from jobsvc.shared_state.redis_url import BadOptions, BadPasswordFile, complete_url
 from jobsvc.storage.files.os_errors import describe, is_temporary
 from jobsvc.storage.state.link_key import BadLinkKey
 from jobsvc.storage.state.revoked_links_file import BadRevokedLinks

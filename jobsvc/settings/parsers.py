@@ -66,17 +66,26 @@ def public_url(text: str) -> str:
 
 
 _REDIS_URL: Final = re.compile(
-    r"rediss?://(?:[^/?#\s@]*@)?(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?"
-    r"(?:/[0-9]{1,4})?(?:\?[^#\s]*)?",
+    r"(rediss?://(?:[^/?#\s@]*@)?(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}))(?::([0-9]{1,5}))?"
+    r"((?:/[0-9]{1,4})?(?:\?[^#\s]*)?)",
     re.ASCII,
 )
+_REDIS_PORT: Final = "6379"
+_MAX_PORT: Final = 65_535
 
 
 def redis_url(text: str) -> str:
-    """Accept the URL of a Redis server, with user, password, database and the options of redis-py."""
-    if not _REDIS_URL.fullmatch(text):
+    """Accept the URL of a Redis server, with user, password, database and the options of redis-py.
+
+    The port is added if there is none: `limits` requires one.
+    """
+    match = _REDIS_URL.fullmatch(text)
+    if match is None:
         raise ValueError("is not a URL such as redis://redis.example.com:6379/0")
-    return text
+    server, port, rest = match.groups(default="")
+    if port and not 1 <= int(port) <= _MAX_PORT:
+        raise ValueError(f"is a URL whose port is not from 1 to {_MAX_PORT}")
+    return f"{server}:{port or _REDIS_PORT}{rest}"
 
 
 def key_prefix(text: str) -> str:

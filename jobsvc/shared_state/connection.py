@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 from aiohttp import web
 
+from jobsvc.shared_state.redis_url import BadOptions
+
 if TYPE_CHECKING:
     from limits.aio.storage import RedisStorage
     from redis.asyncio import Redis
@@ -61,10 +63,6 @@ class SharedStateUnavailable(Exception):
     """Redis cannot be used now: the caller decides from the state of this process."""
 
 
-class BadOptions(Exception):
-    """The URL of Redis has options that redis-py does not accept."""
-
-
 class SharedStateConnection:
     """The connection to Redis and whether it can be used. Belongs to the event loop."""
 
@@ -81,7 +79,7 @@ class SharedStateConnection:
         try:
             self.storage: Final[RedisStorage] = redis_client.create_storage(url, prefix)
         except (TypeError, ValueError) as exc:
-            raise BadOptions(f"the URL of --shared-state has invalid options: {exc}") from exc
+            raise BadOptions(exc) from exc
         """For the strategies of `limits`."""
         self.client: Final[Redis] = redis_client.client_of(self.storage)
         """The client of redis-py; use it only in `call` and in callbacks of `on_up`."""

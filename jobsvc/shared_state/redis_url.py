@@ -21,6 +21,13 @@ class BadPasswordFile(Exception):
     """The password cannot be used; the message names the file and the problem, and quotes no content."""
 
 
+class BadOptions(Exception):
+    """The URL of Redis has options that redis-py does not accept."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(f"the URL of --shared-state has invalid options: {reason}")
+
+
 def complete_url(url: str, secrets_dir: Path | None) -> str:
     """Return the URL with the password in the secrets directory, if it has none and there is one. Blocking.
 

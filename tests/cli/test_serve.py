@@ -154,6 +154,16 @@ def test_check_config_warns_if_redis_does_not_respond(started: list[Settings], t
     assert "secret" not in result.output
 
 
+def test_check_config_refuses_an_option_that_redis_py_does_not_have(
+    started: list[Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    result = serve(tmp_path / "jobs", "--check-config", "--shared-state", "redis://:secret@127.0.0.1?ssl=1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: the URL of --shared-state has invalid options: ")
+    assert "secret" not in result.stderr
+
+
 @needs("redis-server")
 def test_check_config_reports_redis_that_responds(started: list[Settings], tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()

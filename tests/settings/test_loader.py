@@ -89,6 +89,8 @@ def test_error_names_option_value_and_origin(name: str, kind: str, base: dict[st
     [
         "redis://:hunter2",
         "redis://acl:hunter2@host:70000000/0",
+        "redis://acl:hunter2@host:65536/0",
+        "redis://acl:hunter2@host:0",
         "redis://acl:hunter2 x@host",
         "redis://host/0?password=hunter2#",
         "https://acl:hunter2@host",

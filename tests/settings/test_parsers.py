@@ -17,6 +17,9 @@ from jobsvc.settings import parsers
 @pytest.mark.parametrize(
     ("parse", "text", "expected"),
     [
+        (parsers.redis_url, "redis://host", "redis://host:6379"),
+        (parsers.redis_url, "rediss://acl:p:w@[::1]/1?a=b", "rediss://acl:p:w@[::1]:6379/1?a=b"),
+        (parsers.redis_url, "redis://:6380@host:65535/0", "redis://:6380@host:65535/0"),
         (parsers.host, "0.0.0.0", "0.0.0.0"),  # noqa: S104 - parsed, not bound
         (parsers.host, "::1", "::1"),
         (parsers.integer(0, 65_535), "0", 0),

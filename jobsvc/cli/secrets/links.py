@@ -22,7 +22,7 @@ from jobsvc.domain.access import Token
 from jobsvc.settings.parsers import YEAR_S
 from jobsvc.shared_state.connection import SharedStateUnavailable
 from jobsvc.shared_state.link_exchange import LinkStore, use_links
-from jobsvc.shared_state.redis_url import BadPasswordFile, complete_url, hide_password
+from jobsvc.shared_state.redis_url import BadOptions, BadPasswordFile, complete_url, hide_password
 from jobsvc.storage.layout import LINKS_FILE, REVOKED_LINKS_FILE, TOKENS_FILE
 from jobsvc.storage.state import token_file
 from jobsvc.storage.state.link_record import IssuedLink, parse_link_name
@@ -143,7 +143,7 @@ def _in_redis(places: Places, work: Callable[[LinkStore], Awaitable[T]]) -> T:
     try:
         url = complete_url(places.shared_state, places.secrets_dir)
         return asyncio.run(use_links(url, places.shared_state_prefix, work))
-    except BadPasswordFile as exc:
+    except (BadPasswordFile, BadOptions) as exc:
         raise file_error(str(exc), exc.__cause__) from exc
     except SharedStateUnavailable as exc:
         raise TemporaryFault(f"{hide_password(places.shared_state)}: {exc}") from exc

@@ -107,6 +107,12 @@ def test_other_text_is_wrong_use_and_is_not_printed(name: str, state: Path) -> N
     assert not (state / "revoked-links.json").exists()
 
 
+def test_option_that_redis_py_does_not_have_is_wrong_use(state: Path) -> None:
+    result = run("list", "--state-dir", state, "--shared-state", "redis://127.0.0.1?ssl=1")
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: the URL of --shared-state has invalid options: ")
+
+
 def test_unusable_files_are_named(state: Path, tmp_path: Path) -> None:
     (state / "links.jsonl").touch(mode=0o644)
     (state / "links.jsonl").chmod(0o644)
