@@ -35,7 +35,7 @@ INSTANCE_TIMEOUT_S: Final = 10
 MAX_CONNECTIONS: Final = 8
 """Calls at once; others wait. With more, calls are no faster: it is the event loop that is busy."""
 REFUSED_LOG_INTERVAL_S: Final = 60.0
-"""Seconds between two log lines about commands that Redis has refused."""
+"""Seconds between two log lines about commands that Redis has refused, or about a new reason of an outage."""
 _STEP_S: Final = 0.01
 _EFFECT: Final = "each instance counts for itself"
 
@@ -93,7 +93,8 @@ class SharedStateConnection:
         self._refusal: Final = redis_client.ResponseError
         self._on_error = on_error
         self._on_up: list[Callable[[], Awaitable[None]]] = []
-        self._is_down_logged = False
+        self._down_reason: str | None = None
+        self._down_logged_at = -inf
         self._refused_logged_at = -inf
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._slow_calls: set[asyncio.Task[Any]] = set()
@@ -167,9 +168,11 @@ class SharedStateConnection:
     def _fail(self, exc: BaseException) -> None:
         self._on_error()
         self.is_up = False
-        if not self._is_down_logged:
-            self._is_down_logged = True
-            log.error("shared-state-down", reason=self.reason_of(exc), effect=_EFFECT)
+        reason, now = self.reason_of(exc), asyncio.get_running_loop().time()
+        is_later = reason != self._down_reason and now - self._down_logged_at >= REFUSED_LOG_INTERVAL_S
+        if self._down_reason is None or is_later:
+            self._down_reason, self._down_logged_at = reason, now
+            log.error("shared-state-down", reason=reason, effect=_EFFECT)
 
     def _log_refused(self, exc: Exception) -> None:
         now = asyncio.get_running_loop().time()
@@ -212,7 +215,7 @@ class SharedStateConnection:
         connects = await self._limited(self._connect, TIMEOUT_S) and await self._limited(self._write, WAIT_S)
         if connects and await self._limited(self._call_on_up, UP_TIMEOUT_S):
             self._slow_calls.clear()  # they are of the outage
-            self.is_up, self._is_down_logged = True, False
+            self.is_up, self._down_reason = True, None
             log.info("shared-state-up", instance=self.instance, instances=self.instances)
 
     async def _limited(self, operation: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> bool:

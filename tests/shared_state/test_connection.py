@@ -17,10 +17,10 @@ from jobsvc.shared_state import connection as connection_module
 from jobsvc.shared_state.connection import (
     MAX_CONNECTIONS,
     WAIT_S,
-    BadOptions,
     SharedStateConnection,
     SharedStateUnavailable,
 )
+from jobsvc.shared_state.redis_url import BadOptions
 from tests.eventually import until
 from tests.programs.certificates import create_certificate
 from tests.programs.external_programs import needs
@@ -188,6 +188,30 @@ async def test_full_redis_is_not_used_until_it_has_room(redis: RedisServer, logg
         assert await write(connection)
     down = next(line for line in logged if line["event"] == "shared-state-down")
     assert "used memory > 'maxmemory'" in down["reason"]
+
+
+async def test_new_reason_of_an_outage_is_logged_once(
+    redis: RedisServer, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "REFUSED_LOG_INTERVAL_S", 0.2)
+    async with connected(redis.url) as connection:
+        monkeypatch.setattr(connection, "_write", refusal_of("full"))
+        await until(lambda: not connection.is_up)
+        failures = connection.errors
+        await until(lambda: connection.errors > failures + 5)
+        monkeypatch.setattr(connection, "_write", refusal_of("read-only"))
+        await until(lambda: len(events(logged)) == 3)
+        failures = connection.errors
+        await until(lambda: connection.errors > failures + 5)
+    down = [line["reason"] for line in logged if line["event"] == "shared-state-down"]
+    assert down == ["full", "read-only"]
+
+
+def refusal_of(reason: str) -> Callable[[], Awaitable[None]]:
+    async def refuse() -> None:
+        raise ResponseError(reason)
+
+    return refuse
 
 
 async def test_read_only_replica_is_not_used(redis: RedisServer, tmp_path: Path, logged: Logged) -> None:
