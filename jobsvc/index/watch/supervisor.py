@@ -83,7 +83,7 @@ class WatcherSupervisor:
             if self._process is not None:
                 stderr = await spawn.kill(self._process)
                 self._process = None
-        log.warning("watcher-lost", reason=reason or stderr)
+        log.warning("watcher-lost", reason=reason or stderr or "the process ended")
 
 
 async def _read_lines(process: Process, watch_events: WatchEvents) -> None:
