@@ -14,6 +14,7 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
 from hmac import compare_digest
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,9 @@ RELOAD_INTERVAL_S: Final = 0.5
 EXPIRING_SOON_S: Final = 14 * 86_400.0
 """Tokens that expire within this time are counted: the operator can renew them before clients fail."""
 
+ERROR_REPEAT_S: Final = 60.0
+"""Seconds after which an error that lasts is reported again."""
+
 MAX_CREDENTIALS_LENGTH: Final = 512
 """The longest Authorization field that is parsed, in characters; those with jobsvc's tokens have 55."""
 
@@ -52,16 +56,22 @@ class NoCredentials(Unauthorized):
 
 
 class ErrorReporter:
-    """Calls a function for each error that differs from the one before."""
+    """Calls a function for each error that differs from the one before, and once a minute while it lasts.
+
+    Alerts are about the increase of a counter: they last as long as the error.
+    """
 
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
         self._on_error = on_error
         self._reported: str | None = None
+        self._reported_at = -inf
 
     def report(self, exc: Exception | None) -> None:
         """Report the current error; None if there is none."""
-        message = None if exc is None else f"{type(exc).__name__}: {exc}"
-        if exc is not None and message != self._reported:
+        message, now = None if exc is None else f"{type(exc).__name__}: {exc}", time.monotonic()
+        is_due = message != self._reported or now - self._reported_at >= ERROR_REPEAT_S
+        if exc is not None and is_due:
+            self._reported_at = now
             self._on_error(exc)
         self._reported = message
 
@@ -79,10 +89,10 @@ class TokenAuthenticator:
         on_bad_file: Callable[[Exception], None],
         on_bad_labels: Callable[[Exception], None],
     ) -> None:
-        """`path` is the token file; `on_bad_file` is called for each new reason why it cannot be used.
+        """`path` is the token file; `on_bad_file` is called if it cannot be used (see ErrorReporter).
 
-        `shared`: whether the file is in a secrets directory (private_file.py). `on_bad_labels` is called
-        for each new reason why the labels of tokens cannot be used.
+        `shared`: whether the file is in a secrets directory (private_file.py). `on_bad_labels` is called if
+        the labels of tokens cannot be used.
         """
         self._path = path
         self._disk = disk

@@ -33,7 +33,7 @@ class RevokedLinks:
         clock: Callable[[], float] = time.time,
         on_bad_file: Callable[[Exception], None],
     ) -> None:
-        """`path` is the file; `on_bad_file` is called for each new reason why it cannot be used.
+        """`path` is the file; `on_bad_file` is called if it cannot be used (see ErrorReporter).
 
         `shared`: whether the file is in a secrets directory (private_file.py).
         """

@@ -235,6 +235,17 @@ async def test_file_that_becomes_invalid_keeps_the_last_valid_tokens_and_is_logg
     assert len(service.complaints) == 2
 
 
+async def test_error_that_lasts_is_reported_each_minute(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(service.path, "alice")
+    service.path.write_bytes(b"spoilt")
+    await service.gate.refresh()
+    monkeypatch.setattr(gate_module, "ERROR_REPEAT_S", 0.0)
+    await service.gate.refresh()
+    assert [type(complaint) for complaint in service.complaints] == [BadTokenFile, BadTokenFile]
+
+
 @pytest.mark.parametrize("content", [b"", b"{half", b'{"version": 2, "tokens": []}'])
 async def test_invalid_file_at_start_prevents_the_service_from_starting(
     service: Service, content: bytes
