@@ -242,6 +242,10 @@ def test_addresses_are_shown(address: object, text: str) -> None:
     assert address_text(address) == text
 
 
+LARGE: Final = 4 << 20
+"""Bytes of an output that a connection's buffers cannot hold."""
+
+
 class Counted:
     """What clients got while the service restarted."""
 
@@ -321,6 +325,26 @@ async def test_request_in_transit_at_sigterm_is_answered(
             answer = await link.ask("GET", "/healthz")
             assert (answer.status, closes(answer)) == (200, True)
             assert await link.ended()
+    assert service.process.wait(5) == 0
+
+
+async def test_request_after_a_download_in_progress_at_sigterm_is_answered(
+    activate: Activate, listening: socket.socket, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    """The head of the download is sent: it cannot say that the connection closes."""
+    make_job(output=bytes(LARGE))
+    token = make_token()
+    service = activate(listening)
+    async with connection(port_of(listening), receive_buffer=4096) as link:
+        link.send(request("GET", "/api/jobs/job-1/download", token=token))
+        _, status, head = await link.head()
+        assert (status, head.get("Connection")) == (200, None)
+        service.process.send_signal(signal.SIGTERM)
+        await until(lambda: service.lines("stopping"))
+        assert len(await link.read(LARGE)) == LARGE
+        answer = await link.ask("GET", "/healthz")
+        assert (answer.status, closes(answer)) == (200, True)
+        assert await link.ended()
     assert service.process.wait(5) == 0
 
 

@@ -53,10 +53,11 @@ class ClosingConnection(web.RequestHandler):
     _jobsvc_body: StreamReader = EMPTY_PAYLOAD
     """Body of the last request that was parsed."""
 
-    def drain(self) -> bool:
-        """Close after the response that is due or, if there is none, after the next one; that says so.
+    def drain(self, *, is_last_call: bool = False) -> bool:
+        """Close after a response that says so: the one that is due, or the next one if its head is sent.
 
-        Return whether the next request is awaited.
+        Return whether the next request is awaited. With the last call, close after the response in progress
+        in any case.
         """
         if self._jobsvc_last_request:
             return False
@@ -65,7 +66,7 @@ class ClosingConnection(web.RequestHandler):
             message, body = self._messages[-1]
             if isinstance(message, RawRequestMessage):
                 self._messages[-1] = message._replace(should_close=True), body
-        elif current is not None:
+        elif current is not None and (is_last_call or not current.writer.output_size):
             current._message = current._message._replace(should_close=True)  # noqa: SLF001 - the same protocol
         else:
             self._jobsvc_next_is_last = True
@@ -178,6 +179,8 @@ async def drain(connections: Callable[[], Sequence[tuple[ClosingConnection, obje
         if sum(connection.drain() for connection, _ in connections()) == 0:
             return
         await asyncio.sleep(DRAIN_CHECK_INTERVAL_S)
+    for connection, _ in connections():
+        connection.drain(is_last_call=True)
 
 
 async def _discard_body(request: web.BaseRequest, timeout_s: float) -> bool:

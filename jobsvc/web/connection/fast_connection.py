@@ -178,10 +178,10 @@ class FastConnection(Connection):
         """Return when the wait for a request began (loop time); None while one is handled."""
         return None if self._jobsvc_unsent else super().idle_since()
 
-    def drain(self) -> bool:
+    def drain(self, *, is_last_call: bool = False) -> bool:
         """Parse the next request even if it equals the previous one: its response is the last."""
         self._jobsvc_cached_head = None
-        return super().drain()
+        return super().drain(is_last_call=is_last_call)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the parent's signature
         """Send the responses that are not yet written, then end the connection."""
