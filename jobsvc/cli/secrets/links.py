@@ -90,7 +90,9 @@ def revoke(ctx: click.Context, /, name: str, **_: object) -> None:
     # The argument might be a link, so it is not printed.
     link_id = parse_link_name(sys.stdin.readline(MAX_NAME_LENGTH).strip() if name == "-" else name)
     if link_id is None:
-        raise click.UsageError("This is neither the id of a link, which has 16 digits, nor its URL.")
+        raise click.UsageError(
+            "This is neither the id of a link, which has 16 hexadecimal digits, nor its URL."
+        )
     if places.shared_state:
         link = _in_redis(places, lambda store: _revoke_in_redis(store, link_id))
         where = hide_password(places.shared_state)

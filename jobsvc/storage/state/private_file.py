@@ -156,7 +156,7 @@ def _check_shared(status: os.stat_result, directory: Path) -> None:
     folder = directory.stat()
     if status.st_mode & 0o027:
         raise ValueError(
-            "users other than its owner and group can read it, or others than its owner can write it;"
+            "users other than its owner and group can read it, or users other than its owner can write it;"
             " run chmod 640 on it, or set defaultMode: 0440 in Kubernetes"
         )
     if status.st_uid not in {0, os.geteuid(), folder.st_uid}:
