@@ -100,6 +100,11 @@ def test_all_ports_lead_to_the_container() -> None:
     assert ALL["ServiceMonitor"]["spec"]["endpoints"][0]["port"] == service_port["name"]
 
 
+def test_links_have_the_host_of_the_ingress() -> None:
+    (rule,) = ALL["Ingress"]["spec"]["rules"]
+    assert CONFIG["public-url"] == f"https://{rule['host']}"
+
+
 def test_each_volume_is_mounted_and_only_the_state_is_writable() -> None:
     mounts = {mount["name"]: mount for mount in CONTAINER["volumeMounts"]}
     assert mounts.keys() == {volume["name"] for volume in POD["volumes"]}
