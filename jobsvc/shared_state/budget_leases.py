@@ -101,12 +101,13 @@ class BudgetLeases:
         self._connection = connection
         self._name = name
         self._leases: OrderedDict[str, _Lease] = OrderedDict()
-        self.set_rate(amount, seconds)
+        self._new = _new_window(amount, seconds)
 
     def set_rate(self, amount: int, seconds: int) -> None:
         """Apply another rate from now on. The counts in Redis of windows of the same length are kept."""
-        self._new = BudgetWindow(amount, seconds, previous=0, current=0, ends_at=0.0)
-        self._leases.clear()
+        if (amount, seconds) != (self._new.amount, self._new.seconds):
+            self._new = _new_window(amount, seconds)
+            self._leases.clear()
 
     @property
     def is_up(self) -> bool:
@@ -282,3 +283,7 @@ class BudgetLeases:
         if 0 < lease.window.ends_at - now < MIN_WINDOW_S:
             ahead = 0
         return max(len(lease.waiters) + ahead // self._connection.instances - lease.unspent, 0)
+
+
+def _new_window(amount: int, seconds: int) -> BudgetWindow:
+    return BudgetWindow(amount, seconds, previous=0, current=0, ends_at=0.0)

@@ -232,6 +232,17 @@ async def test_counts_are_kept_when_the_rate_changes(redis: RedisServer) -> None
         assert await send(second, 30) == 0
 
 
+async def test_what_is_leased_is_kept_if_the_rate_stays_the_same(redis: RedisServer) -> None:
+    async with sharing(redis, 1, 1000) as [leases]:
+        assert await leases.acquire("key")
+        for _ in range(100):
+            leases.set_rate(1000, 3600)
+            assert leases.spend("key") or await leases.acquire("key")
+        state = leases.state("key")
+        assert state is not None
+        assert state.remaining == 1000 - 101
+
+
 async def test_keys_begin_with_the_prefix_and_expire(redis: RedisServer) -> None:
     async with Redis.from_url(redis.url, decode_responses=True) as client:
         await client.flushall()
