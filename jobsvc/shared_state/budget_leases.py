@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Final, NamedTuple
@@ -33,7 +34,8 @@ MAX_REFUSAL_S: Final = 10.0
 """A refused key is looked up again after this time: its count may have been removed from Redis."""
 MIN_WINDOW_S: Final = 0.02
 """If less is left of a window, nothing is leased ahead in it."""
-_ATTEMPTS: Final = 10
+MAX_REFUSALS: Final = 10
+"""Refusals of what the counts in Redis admit; then they are not those of a service."""
 
 
 class SharedBudgetState(NamedTuple):
@@ -125,6 +127,8 @@ class BudgetLeases:
         Raises SharedStateUnavailable: the caller counts for itself.
         """
         lease = self._leases.get(key) or self._add(key)
+        if not self.is_up:
+            raise SharedStateUnavailable
         if self._spend(key, lease):
             return True
         if monotonic() < lease.refused_until:
@@ -219,33 +223,32 @@ class BudgetLeases:
             lease.unreported += lease.spent + lease.unspent
             lease.spent = -lease.unspent
         lease.generation = self._connection.generation
-        await self._report(key, lease)
-        for _ in range(_ATTEMPTS):
-            now, waiting = monotonic(), len(lease.waiters)
-            cost = min(self._wanted(lease, now), lease.window.remaining(now))
-            if not cost or await self._lease(key, cost):
-                self._add_leased(lease, cost, waiting)
-                return True
-            await self._look_up(key, lease)  # another instance has leased some
-        return False
+        if unreported := lease.unreported:
+            counted = await self._lease_up_to(key, lease, lambda: unreported)
+            lease.unreported -= unreported
+            lease.spent += counted or 0
+        leased = await self._lease_up_to(key, lease, lambda: self._wanted(lease, monotonic()))
+        if leased is None:
+            return False
+        self._add_leased(lease, leased)
+        return True
 
-    async def _report(self, key: str, lease: _Lease) -> None:
-        """Add what is unreported to the count in Redis, up to the budget."""
-        for _ in range(_ATTEMPTS):
-            unreported = lease.unreported
-            cost = min(unreported, lease.window.remaining(monotonic()))
-            if not cost or await self._lease(key, cost):
-                lease.window = lease.window._replace(current=lease.window.current + cost)
-                lease.spent += cost
-                lease.unreported -= unreported
-                return
-            await self._look_up(key, lease)
+    async def _lease_up_to(self, key: str, lease: _Lease, wanted: Callable[[], int]) -> int | None:
+        """Lease what is wanted, or what is left if that is less; return how many.
 
-    async def _lease(self, key: str, cost: int) -> bool:
-        """Lease so many requests from Redis, or none and return False."""
+        Returns None if Redis refuses again and again what its counts admit.
+        """
         amount, seconds, *_ = self._new
-        storage = self._connection.storage
-        return await storage.acquire_sliding_window_entry(self._key(key), amount, seconds, cost)
+        storage, refusals = self._connection.storage, 0
+        while refusals < MAX_REFUSALS:
+            cost = min(wanted(), lease.window.remaining(monotonic()))
+            if not cost or await storage.acquire_sliding_window_entry(self._key(key), amount, seconds, cost):
+                lease.window = lease.window._replace(current=lease.window.current + cost)
+                return cost
+            await self._look_up(key, lease)
+            # If less remains now, another instance has leased some.
+            refusals += lease.window.remaining(monotonic()) >= cost
+        return None
 
     def _key(self, key: str) -> str:
         """Return the name of a count in Redis; `limits` makes it a hash tag."""
@@ -265,12 +268,11 @@ class BudgetLeases:
         if key in self._leases:
             self._leases.move_to_end(key)
 
-    def _add_leased(self, lease: _Lease, cost: int, waiting: int) -> None:
-        """Add requests that were leased, give them to the `waiting` requests and keep the others."""
+    def _add_leased(self, lease: _Lease, count: int) -> None:
+        """Add requests that were leased, give them to those that wait and keep the others."""
         now = monotonic()
-        lease.window = lease.window._replace(current=lease.window.current + cost)
-        lease.unspent += cost
-        lease.admit(min(lease.unspent, waiting))
+        lease.unspent += count
+        lease.admit(lease.unspent)
         lease.low = lease.unspent // 2
         if not lease.unspent and not lease.window.remaining(now):
             refused_s = max(lease.window.refused_for(now), MIN_REFUSAL_S)
