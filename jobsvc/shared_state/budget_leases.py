@@ -224,9 +224,12 @@ class BudgetLeases:
             lease.spent = -lease.unspent
         lease.generation = self._connection.generation
         if unreported := lease.unreported:
-            counted = await self._lease_up_to(key, lease, lambda: unreported)
+            counted = await self._lease_up_to(key, lease, lambda: unreported) or 0
             lease.unreported -= unreported
-            lease.spent += counted or 0
+            # What the budget does not admit any more has used what was leased ahead.
+            used = min(lease.unspent, unreported - counted)
+            lease.unspent -= used
+            lease.spent += counted + used
         leased = await self._lease_up_to(key, lease, lambda: self._wanted(lease, monotonic()))
         if leased is None:
             return False
