@@ -161,9 +161,10 @@ def _check_shared(status: os.stat_result, directory: Path) -> None:
         )
     if status.st_uid not in {0, os.geteuid(), folder.st_uid}:
         raise ValueError("belongs neither to root, nor to the service's user, nor to the directory's owner")
-    # With the sticky bit, only its owner can replace a file. Kubernetes mounts secrets in this way (1777).
-    if folder.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH and not _is_read_only(directory):
-        raise ValueError("all users can replace it in its directory; run chmod o-w on the directory")
+    # With the sticky bit, only its owner can replace a file. Kubernetes mounts secrets in this way (3777).
+    is_writable = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not folder.st_mode & stat.S_ISVTX
+    if is_writable and not _is_read_only(directory):
+        raise ValueError("other users can replace it in its directory; run chmod go-w on the directory")
 
 
 def _is_read_only(directory: Path) -> bool:

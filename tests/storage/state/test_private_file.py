@@ -62,12 +62,13 @@ def test_file_of_the_owner_of_the_directory_is_accepted(folder: Path) -> None:
     assert read(folder / "a") == b"content"
 
 
-def test_directory_in_which_all_users_can_replace_files_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o770])
+def test_directory_in_which_other_users_can_replace_files_is_refused(folder: Path, mode: int) -> None:
     written(folder / "a")
-    folder.chmod(0o777)
-    with pytest.raises(ValueError, match="run chmod o-w on the directory"):
+    folder.chmod(mode)
+    with pytest.raises(ValueError, match="run chmod go-w on the directory"):
         read(folder / "a")
-    folder.chmod(0o1777)
+    folder.chmod(mode | stat.S_ISVTX)
     assert read(folder / "a") == b"content"
 
 
