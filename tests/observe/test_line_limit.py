@@ -174,7 +174,7 @@ def test_errors_that_libraries_log_are_limited_too(setting: Setting) -> None:
 
 def test_lines_not_caused_by_requests_are_never_omitted(setting: Setting) -> None:
     for number in range(100):
-        setting.web.info("link-made", job=str(number))
+        setting.web.info("link-created", job=str(number))
         structlog.get_logger("jobsvc.index").warning("record-unreadable", job=str(number))
     assert len(setting.lines()) == 200
 

@@ -87,7 +87,7 @@ class DownloadLinksEndpoint:
         self._on_created(
             IssuedLink(link.id, job_id, target.name, token.id, token.owner, time.time(), link.expires / 1000)
         )
-        log.info("link-made", link=link.id, job=job_id, tokenId=token.id, seconds=wanted.seconds)
+        log.info("link-created", link=link.id, job=job_id, tokenId=token.id, seconds=wanted.seconds)
         url = self._public_url.job_base_for(request, job_id) + link.target.removeprefix(root)
         document = {"id": link.id, "url": url, "expiresAt": format_time(link.expires * 1000)}
         return json_response.uncached(document, status=201)

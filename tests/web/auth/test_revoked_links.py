@@ -172,5 +172,5 @@ def test_links_of_the_last_moment_are_recorded_and_log_lines_name_the_link(
     wait_until(lambda: service.lines("refused") != [])
     line: dict[str, Any] = service.lines("refused")[-1]
     assert (line["reason"], line["link"], line["status"]) == ("link-revoked", id_of(url), 401)
-    assert service.lines("link-made")[0]["link"] == id_of(url)
+    assert service.lines("link-created")[0]["link"] == id_of(url)
     assert url.rpartition("=")[2] not in service.stderr_file.read_text()

@@ -475,7 +475,7 @@ async def test_links_survive_a_restart_and_are_not_logged(
 
     second = start_process()
     assert (await follow(second, url)).body == FILM
-    [made] = first.lines("link-made")
+    [made] = first.lines("link-created")
     assert (made["job"], made["tokenId"], made["seconds"]) == ("job-1", token_ids(first)[0], 3600)
     await second.wait_for_downloads(2)
     second.send_signal()
