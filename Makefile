@@ -20,7 +20,8 @@ demo: $(DEMO_STAMP)
 TEST_PROCESSES ?= 3
 test: $(STAMP)
 	$(RUN) coverage erase
-	$(RUN) coverage run -m pytest -n $(TEST_PROCESSES) --dist worksteal
+	$(RUN) coverage run -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not alone"
+	$(RUN) coverage run -m pytest -m alone tests/deploy
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report
 	$(RUN) tests.checks.coverage_floors

@@ -41,6 +41,7 @@ LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_loops: run an async test on asyncio and on uvloop")
+    config.addinivalue_line("markers", "alone: nothing else runs meanwhile, because it would be slowed down")
     config.addinivalue_line("markers", "service: the test starts the service (set for each that does)")
     # Hypothesis fails an example for its time alone, and a machine may be busy with other things.
     hypothesis.settings.register_profile("patient", deadline=None)

@@ -68,6 +68,7 @@ def test_context_of_the_build_has_all_that_is_copied_and_nothing_else() -> None:
 
 
 @can_build()
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 async def test_image_serves_jobs_without_privileges_on_a_read_only_root_file_system(
     tmp_path: Path, jobs_root: Path, make_job: MakeJob
