@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from aiohttp import web
 
-from jobsvc.shared_state.connection import SharedStateConnection
+from jobsvc.shared_state.connection import WAIT_S, SharedStateConnection
+
+T = TypeVar("T")
 
 
 class CountingConnection(SharedStateConnection):
     """A connection that counts the calls that failed."""
 
+    wait_s = WAIT_S
+    """Maximum time that a call waits, by default; longer for tests of counts on a busy machine."""
+
     def __init__(self, url: str, instance: str, prefix: str) -> None:
         super().__init__(url, prefix=prefix, instance=instance, on_error=self._count)
         self.errors = 0
+
+    async def call(
+        self,
+        operation: Callable[[], Awaitable[T]],
+        *,
+        wait_s: float | None = None,
+        on_late: Callable[[T], object] | None = None,
+    ) -> T:
+        return await super().call(operation, wait_s=wait_s or self.wait_s, on_late=on_late)
 
     def _count(self) -> None:
         self.errors += 1

@@ -41,6 +41,7 @@ async def instances(redis: RedisServer, number: int) -> AsyncIterator[list[Count
         ]
         for connection in made:
             connection.instances = number
+            connection.wait_s = 2.0
         yield made
 
 
