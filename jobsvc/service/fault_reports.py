@@ -34,7 +34,7 @@ def storage_fault(metrics: Metrics) -> Callable[[str, Exception], None]:
 
 
 def bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:
-    """Return a callback for the reasons why the token file cannot be used (ErrorReporter)."""
+    """Return a callback for the reasons why the token file cannot be used (ReloadedFile)."""
 
     def on_bad_file(exc: Exception) -> None:
         metrics.token_file_errors.inc()
@@ -44,7 +44,7 @@ def bad_token_file(metrics: Metrics) -> Callable[[Exception], None]:
 
 
 def bad_revoked_links(metrics: Metrics) -> Callable[[Exception], None]:
-    """Return a callback for the reasons why the file of revoked links cannot be used (ErrorReporter)."""
+    """Return a callback for the reasons why the file of revoked links cannot be used (ReloadedFile)."""
 
     def on_bad_file(exc: Exception) -> None:
         metrics.revoked_links_errors.inc()
@@ -54,7 +54,7 @@ def bad_revoked_links(metrics: Metrics) -> Callable[[Exception], None]:
 
 
 def bad_token_labels(metrics: Metrics) -> Callable[[Exception], None]:
-    """Return a callback for the reasons why the labels of tokens cannot be used (ErrorReporter)."""
+    """Return a callback for the reasons why the labels of tokens cannot be used (ReloadedFile)."""
 
     def on_bad_labels(exc: Exception) -> None:
         metrics.token_label_errors.inc()

@@ -46,10 +46,10 @@ def add_lifespan(
     app.cleanup_ctx.extend(
         [
             _storage(parts.executor, parts.download_log, parts.record_process),
-            parts.authenticator.cleanup_ctx,
+            parts.authenticator.file.cleanup_ctx,
             parts.token_use.cleanup_ctx,
             parts.links.cleanup_ctx,
-            parts.revoked_links.cleanup_ctx,
+            parts.revoked_links.file.cleanup_ctx,
             parts.issued_links.cleanup_ctx,
             parts.files.cleanup_ctx,
             _entered(index.running),

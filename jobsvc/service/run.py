@@ -116,7 +116,7 @@ async def serve(
             configured,
             reread or (lambda: configured),
             apply=app[LIMITS].apply,
-            refresh_tokens=app[AUTHENTICATOR].refresh,
+            refresh_tokens=app[AUTHENTICATOR].file.refresh,
             manager=manager,
         )
         async with background_task(reloader.run(hangup), "jobsvc-reload"):

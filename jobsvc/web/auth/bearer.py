@@ -1,6 +1,5 @@
 """Authenticate requests by bearer token, with the live tokens in memory, reloaded when their file changes.
 
-The tokens lag behind the token file by at most half a second plus the time that storage takes to respond.
 If the file cannot be used, that is reported and the last good tokens remain valid. If the file is missing,
 every token counts as revoked: to keep the last good ones could accept a revoked token.
 No secret is kept, and none appears in a message.
@@ -8,13 +7,12 @@ No secret is kept, and none appears in a message.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from functools import partial
 from hmac import compare_digest
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -25,21 +23,14 @@ from multidict import MultiMapping
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
 from jobsvc.storage.executor import StorageExecutor
-from jobsvc.storage.files.descriptor_reserve import DescriptorReserve
 from jobsvc.storage.state.token_file import TokenFileState, digest_of, load_if_changed
-from jobsvc.web.background_task import background_task
+from jobsvc.web.auth.reloaded_file import ErrorReporter, ReloadedFile
 
 TOKEN: Final = web.RequestKey("jobsvc.token", Token)
 """On a request: the token that authenticated it."""
 
-RELOAD_INTERVAL_S: Final = 0.5
-"""Seconds between two checks of the token file."""
-
 EXPIRING_SOON_S: Final = 14 * 86_400.0
 """Tokens that expire within this time are counted: the operator can renew them before clients fail."""
-
-ERROR_REPEAT_S: Final = 60.0
-"""Seconds after which an error that lasts is reported again."""
 
 MAX_CREDENTIALS_LENGTH: Final = 512
 """The longest Authorization field that is parsed, in characters; those with jobsvc's tokens have 55."""
@@ -55,29 +46,8 @@ class NoCredentials(Unauthorized):
     """The request has no credentials, so it does not count as an attempt to guess a token."""
 
 
-class ErrorReporter:
-    """Calls a function for each error that differs from the one before, and once a minute while it lasts.
-
-    Alerts are about the increase of a counter: they last as long as the error.
-    """
-
-    def __init__(self, on_error: Callable[[Exception], None]) -> None:
-        self._on_error = on_error
-        self._reported: str | None = None
-        self._reported_at = -inf
-
-    def report(self, exc: Exception | None) -> None:
-        """Report the current error; None if there is none."""
-        message, now = None if exc is None else f"{type(exc).__name__}: {exc}", time.monotonic()
-        is_due = message != self._reported or now - self._reported_at >= ERROR_REPEAT_S
-        if exc is not None and is_due:
-            self._reported_at = now
-            self._on_error(exc)
-        self._reported = message
-
-
 class TokenAuthenticator:
-    """Authenticates tokens. Belongs to the event loop; only `cleanup_ctx` and `refresh` read the file."""
+    """Authenticates tokens. Belongs to the event loop; only `file` reads the token file."""
 
     def __init__(
         self,
@@ -89,19 +59,24 @@ class TokenAuthenticator:
         on_bad_file: Callable[[Exception], None],
         on_bad_labels: Callable[[Exception], None],
     ) -> None:
-        """`path` is the token file; `on_bad_file` is called if it cannot be used (see ErrorReporter).
+        """`path` is the token file; `on_bad_file` is called if it cannot be used (see ReloadedFile).
 
         `shared`: whether the file is in a secrets directory (private_file.py). `on_bad_labels` is called if
         the labels of tokens cannot be used.
         """
         self._path = path
-        self._disk = disk
         self._shared = shared
-        self._reserve = DescriptorReserve()
         self._clock = clock
-        self._file_errors = ErrorReporter(on_bad_file)
+        self.file: Final = ReloadedFile[TokenFileState](
+            "tokens",
+            disk,
+            load=partial(load_if_changed, path, shared=shared),
+            apply=self._apply,
+            on_error=on_bad_file,
+        )
         self._label_errors = ErrorReporter(on_bad_labels)
-        self._state: TokenFileState | None = None
+        self._loaded: tuple[Token, ...] | None = None
+        """The tokens as they are in the file; None before it was read."""
         self._tokens: dict[bytes, Token] = {}
         self._by_id: dict[str, Token] = {}
         self._expiries: list[float] = []
@@ -155,51 +130,16 @@ class TokenAuthenticator:
         current = self._tokens.get(token.digest, _NO_TOKEN)
         return current if current.alive(self._clock()) else None
 
-    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Load the tokens and reload them on changes until the application ends: a cleanup_ctx.
-
-        Raises BadTokenFile or StorageUnavailable if the first load fails: the service does not start.
-        """
-        self._apply(await self._reload_if_changed())
-        async with background_task(self._run(), "jobsvc-tokens"):
-            yield
-            self._disk.close_later(self._reserve)
-
     def _rejection_reason(self, token: Token, secret: str) -> tuple[str, str | None]:
         """Return why a token is refused, and its id if it has one; for the log."""
         if token is _NO_TOKEN:
             return ("unknown" if secret else "malformed"), None
         return token.state(self._clock()), token.id
 
-    async def refresh(self) -> None:
-        """Reload the file if it changed; errors are reported and never raised."""
-        try:
-            state = await self._reload_if_changed()
-        except Exception as exc:  # noqa: BLE001 - a watch ended by an error would revoke nothing any more
-            self._file_errors.report(exc)
-        else:
-            self._file_errors.report(None)
-            self._apply(state)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(RELOAD_INTERVAL_S)
-            await self.refresh()
-
-    async def _reload_if_changed(self) -> TokenFileState:
-        return await self._disk.run_control("tokens", self._read)
-
-    def _read(self) -> TokenFileState:
-        """Read the file, in a thread; this works even if the process has no free descriptors."""
-        self._reserve.fill()
-        return load_if_changed(self._path, self._state, self._reserve, shared=self._shared)
-
     def _apply(self, state: TokenFileState) -> None:
-        if state is self._state:
-            return
         self._label_errors.report(state.label_fault)
-        before, self._state = self._state, state
-        if before is not None and before.tokens == state.tokens:
+        before, self._loaded = self._loaded, state.tokens
+        if state.tokens == before:
             return
         self._tokens = {token.digest: token for token in state.tokens}
         self._by_id = {token.id: token for token in state.tokens}

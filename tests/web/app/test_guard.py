@@ -87,7 +87,7 @@ async def client(guard: Guard) -> AsyncIterator[Client]:
     )
     app.router.add_get("/link", by_link)
     app.router.add_get("/open", unguarded)
-    app.cleanup_ctx.append(guard._authenticator.cleanup_ctx)
+    app.cleanup_ctx.append(guard._authenticator.file.cleanup_ctx)
     async with TestClient(TestServer(app)) as made:
         yield made
 

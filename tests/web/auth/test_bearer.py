@@ -22,7 +22,7 @@ from jobsvc.domain.access import Token
 from jobsvc.domain.errors import StorageUnavailable, Unauthorized
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.token_file import BadTokenFile, create, revoke
-from jobsvc.web.auth import bearer as gate_module
+from jobsvc.web.auth import reloaded_file
 from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator, _read_bearer
 
 ALIKE = "The token is unknown, expired or revoked."
@@ -64,7 +64,7 @@ class Service:
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
-        async with asynccontextmanager(self.gate.cleanup_ctx)(web.Application()):
+        async with asynccontextmanager(self.gate.file.cleanup_ctx)(web.Application()):
             yield
 
 
@@ -87,7 +87,7 @@ async def test_scheme_is_case_insensitive_and_may_be_followed_by_spaces(
     service: Service, scheme: str, space: str
 ) -> None:
     secret, token = create(service.path, "alice")
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     assert service.authenticate(f"{scheme}{space}{secret}") == token
 
 
@@ -118,7 +118,7 @@ async def test_scheme_is_case_insensitive_and_may_be_followed_by_spaces(
 )
 async def test_anything_but_exactly_a_bearer_token_is_rejected(service: Service, form: str) -> None:
     secret, _ = create(service.path, "alice")
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     with pytest.raises(Unauthorized, match=ALIKE) as refused:
         service.authenticate(form.format(secret=secret))
     assert type(refused.value) is Unauthorized
@@ -126,7 +126,7 @@ async def test_anything_but_exactly_a_bearer_token_is_rejected(service: Service,
 
 async def test_two_authorization_fields_are_rejected_even_if_both_are_valid(service: Service) -> None:
     secret, _ = create(service.path, "alice")
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     with pytest.raises(Unauthorized, match=ALIKE):
         service.authenticate(f"Bearer {secret}", f"Bearer {secret}")
 
@@ -141,7 +141,7 @@ async def test_unknown_expired_and_revoked_tokens_are_rejected_alike(service: Se
     expired, _ = create(service.path, "alice", expires=time.time() - 1)
     revoked, token = create(service.path, "alice")
     revoke(service.path, token.id)
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     refusals = []
     for secret in (known[:-1] + ("A" if known[-1] != "A" else "B"), expired, revoked):
         with pytest.raises(Unauthorized) as refused:
@@ -152,7 +152,7 @@ async def test_unknown_expired_and_revoked_tokens_are_rejected_alike(service: Se
 
 async def test_token_expires_on_time_without_reading_the_file(service: Service) -> None:
     secret, token = create(service.path, "alice", expires=time.time() + 3600)
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     service.path.unlink()
     service.offset = 3590
     assert service.accepts(secret)
@@ -203,9 +203,9 @@ async def test_missing_token_file_revokes_all_tokens(service: Service) -> None:
 
 async def test_token_removed_from_the_file_is_rejected(service: Service) -> None:
     secret, token = create(service.path, "alice")
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     service.path.write_bytes(b'{"version": 1, "tokens": []}')
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     assert not service.accepts(secret)
     assert not service.gate.current(token)
 
@@ -215,23 +215,23 @@ async def test_file_that_becomes_invalid_keeps_the_last_valid_tokens_and_is_logg
     service: Service, invalidate: str
 ) -> None:
     secret, token = create(service.path, "alice")
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     good = service.path.read_bytes()
     if invalidate == "write":
         service.path.write_bytes(good[:-9])
     else:
         service.path.chmod(0o644)
     for _ in range(3):
-        await service.gate.refresh()
+        await service.gate.file.refresh()
         assert service.accepts(secret)
     assert [type(complaint) for complaint in service.complaints] == [BadTokenFile]
     service.path.write_bytes(good)
     service.path.chmod(0o600)
     revoke(service.path, token.id)
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     assert not service.accepts(secret)
     service.path.write_bytes(b"spoilt again")
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     assert len(service.complaints) == 2
 
 
@@ -240,9 +240,9 @@ async def test_error_that_lasts_is_reported_each_minute(
 ) -> None:
     create(service.path, "alice")
     service.path.write_bytes(b"spoilt")
-    await service.gate.refresh()
-    monkeypatch.setattr(gate_module, "ERROR_REPEAT_S", 0.0)
-    await service.gate.refresh()
+    await service.gate.file.refresh()
+    monkeypatch.setattr(reloaded_file, "ERROR_REPEAT_S", 0.0)
+    await service.gate.file.refresh()
     assert [type(complaint) for complaint in service.complaints] == [BadTokenFile, BadTokenFile]
 
 
@@ -260,9 +260,9 @@ async def test_invalid_file_at_start_prevents_the_service_from_starting(
 
 async def test_unresponsive_storage_keeps_the_last_valid_tokens(service: Service) -> None:
     secret, _ = create(service.path, "alice")
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     service.disk.close()
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     assert service.accepts(secret)
     assert [type(complaint) for complaint in service.complaints] == [StorageUnavailable]
 
@@ -277,9 +277,9 @@ async def test_file_watch_ends_with_the_service(service: Service) -> None:
 async def test_unchanged_file_is_read_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     create(service.path, "alice")
     os.utime(service.path, (time.time() - 60,) * 2)
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     before = service.gate._tokens
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     assert service.gate._tokens is before
 
 
@@ -298,7 +298,7 @@ async def test_no_token_appears_in_log_messages_or_tracebacks(
             logged += [repr(refused.value), str(refused.value), refused.value.detail]
             logged += [repr(refused.value.__cause__), repr(refused.value.__context__)]
         service.path.write_bytes(secret.encode())
-        await service.gate.refresh()
+        await service.gate.file.refresh()
         logged += [repr(service.complaints), caplog.text, repr(service.gate)]
     body = secret.removeprefix("jsvc_")
     digests = [token.digest.hex(), repr(token.digest)]
@@ -306,4 +306,4 @@ async def test_no_token_appears_in_log_messages_or_tracebacks(
 
 
 def test_file_is_checked_often_enough_for_two_seconds() -> None:
-    assert gate_module.RELOAD_INTERVAL_S <= 1
+    assert reloaded_file.RELOAD_INTERVAL_S <= 1

@@ -169,7 +169,7 @@ class LinkService:
 
     async def token(self, expires: float | None = None) -> tuple[str, Token]:
         made = create(self.folder / "tokens.json", "anna", expires=expires)
-        await self.gate.refresh()
+        await self.gate.file.refresh()
         return made
 
     def comes(self, url: str, secret: str | None = None, links: SignedLinks | None = None) -> Token:
@@ -212,7 +212,7 @@ async def test_link_expires_with_its_time_and_with_its_token(service: LinkServic
     service.now = NOW + 59
     assert service.comes(url) == token
     revoke(service.folder / "tokens.json", token.id)
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     with pytest.raises(Unauthorized, match=ALIKE):
         service.comes(url)
 
@@ -231,7 +231,7 @@ async def test_link_of_an_unknown_token_is_invalid(service: LinkService) -> None
     _, token = await service.token()
     url = service.url(token)
     (service.folder / "tokens.json").unlink()
-    await service.gate.refresh()
+    await service.gate.file.refresh()
     with pytest.raises(Unauthorized, match=ALIKE) as refused:
         service.comes(url)
     assert type(refused.value) is Unauthorized
