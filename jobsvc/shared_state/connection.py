@@ -77,10 +77,11 @@ class SharedStateConnection:
         self.instance: Final = instance
         self.prefix: Final = prefix
         try:
-            self.storage: Final[RedisStorage] = redis_client.create_storage(url, prefix)
+            storage = redis_client.create_storage(url, prefix)
         except (TypeError, ValueError) as exc:
             raise BadOptions(exc) from exc
-        """For the strategies of `limits`."""
+        self.storage: Final[RedisStorage] = storage
+        """The counts of `limits`."""
         self.client: Final[Redis] = redis_client.client_of(self.storage)
         """The client of redis-py; use it only in `call` and in callbacks of `on_up`."""
         self.is_up = False
@@ -117,17 +118,11 @@ class SharedStateConnection:
         """
         self._on_up.append(callback)
 
-    async def call(
-        self,
-        operation: Callable[[], Awaitable[T]],
-        *,
-        wait_s: float = WAIT_S,
-        on_late: Callable[[T], object] | None = None,
-    ) -> T:
+    async def call(self, operation: Callable[[], Awaitable[T]], *, wait_s: float = WAIT_S) -> T:
         """Return the result of `operation`. Raises SharedStateUnavailable if there is none within `wait_s`.
 
-        `on_late` is called with the result of an operation that succeeds after that, or after its caller was
-        cancelled. Time in which the event loop is busy does not count, up to TIMEOUT_S.
+        Time in which the event loop is busy does not count, up to TIMEOUT_S. The operation goes on after
+        that, and after its caller was cancelled: what it changes must be right then, too.
         """
         if not self.is_up or self._slow_calls:
             raise SharedStateUnavailable
@@ -136,10 +131,10 @@ class SharedStateConnection:
             if await _wait(task, wait_s):
                 return task.result()
         except asyncio.CancelledError:
-            self._leave(task, on_late)
+            self._leave(task)
             raise
         self._slow_calls.add(task)
-        self._leave(task, on_late)
+        self._leave(task)
         raise SharedStateUnavailable
 
     async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
@@ -185,21 +180,19 @@ class SharedStateConnection:
         text = str(exc) or type(exc).__name__
         return text.replace(self._password, "***") if self._password else text
 
-    def _leave(self, task: asyncio.Task[T], on_late: Callable[[T], object] | None) -> None:
+    def _leave(self, task: asyncio.Task[Any]) -> None:
         """Let a call end without its caller."""
-        left = asyncio.create_task(self._end_left_call(task, on_late))
+        left = asyncio.create_task(self._end_left_call(task))
         self._left_calls.add(left)
         left.add_done_callback(self._left_calls.discard)
 
-    async def _end_left_call(self, task: asyncio.Task[T], on_late: Callable[[T], object] | None) -> None:
+    async def _end_left_call(self, task: asyncio.Task[Any]) -> None:
         try:
             if not await _wait(task, TIMEOUT_S):
                 self._fail(TimeoutError(f"no response within {TIMEOUT_S:g} s"))
         finally:
             await _cancel(task)
             self._slow_calls.discard(task)
-        if not task.cancelled() and task.exception() is None and on_late is not None:
-            on_late(task.result())
 
     async def _probe_regularly(self) -> None:
         while True:

@@ -23,14 +23,8 @@ class CountingConnection(SharedStateConnection):
         super().__init__(url, prefix=prefix, instance=instance, on_error=self._count)
         self.errors = 0
 
-    async def call(
-        self,
-        operation: Callable[[], Awaitable[T]],
-        *,
-        wait_s: float | None = None,
-        on_late: Callable[[T], object] | None = None,
-    ) -> T:
-        return await super().call(operation, wait_s=wait_s or self.wait_s, on_late=on_late)
+    async def call(self, operation: Callable[[], Awaitable[T]], *, wait_s: float | None = None) -> T:
+        return await super().call(operation, wait_s=wait_s or self.wait_s)
 
     def _count(self) -> None:
         self.errors += 1

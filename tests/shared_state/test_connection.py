@@ -61,6 +61,11 @@ def ping_of(connection: SharedStateConnection) -> Callable[[], Awaitable[bool]]:
     return connection.client.ping  # type: ignore[return-value]
 
 
+async def record(operation: Awaitable[bool], results: list[bool]) -> None:
+    """Await an operation and record its result."""
+    results.append(await operation)
+
+
 async def write(connection: SharedStateConnection, value: str = "x" * 100) -> bool:
     return bool(await connection.call(lambda: connection.client.set(connection.key("test"), value)))
 
@@ -115,17 +120,19 @@ async def test_redis_that_hangs_and_comes_back_at_once_leaves_no_call(redis: Red
         late: list[bool] = []
         redis.pause()
         with pytest.raises(SharedStateUnavailable):
-            await connection.call(ping_of(connection), on_late=late.append)
+            await connection.call(lambda: record(ping_of(connection)(), late))
         redis.resume()
         await until(lambda: late == [True])
+        await until(lambda: not connection._left_calls)
         await until(lambda: connection.is_up)
         assert await ping(connection)
 
 
-async def test_result_of_a_cancelled_caller_is_handed_over(redis: RedisServer) -> None:
+async def test_operation_of_a_cancelled_caller_is_completed(redis: RedisServer) -> None:
     async with connected(redis.url) as connection:
         late: list[bool] = []
-        caller = asyncio.ensure_future(connection.call(ping_of(connection), on_late=late.append, wait_s=5))
+        operation = connection.call(lambda: record(ping_of(connection)(), late), wait_s=5)
+        caller = asyncio.ensure_future(operation)
         await asyncio.sleep(0)
         caller.cancel()
         assert isinstance((await asyncio.gather(caller, return_exceptions=True))[0], asyncio.CancelledError)
