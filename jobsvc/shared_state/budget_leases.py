@@ -6,18 +6,20 @@ the budget ahead, and less as it runs out, so that little is lost if an instance
 lease ends with its window.
 
 What an instance admits while Redis cannot be used, and what it has leased when Redis loses its data, is added
-to the count in Redis later.
+to the count in Redis as soon as Redis can be used again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from math import ceil
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final
 
+from jobsvc.shared_state.budget_lease import BudgetLease, SharedBudgetState
 from jobsvc.shared_state.budget_window import BudgetWindow
 from jobsvc.shared_state.connection import SharedStateConnection, SharedStateUnavailable
 
@@ -34,65 +36,10 @@ MAX_REFUSAL_S: Final = 10.0
 """A refused key is looked up again after this time: its count may have been removed from Redis."""
 MIN_WINDOW_S: Final = 0.02
 """If less is left of a window, nothing is leased ahead in it."""
+MAX_REPORTED: Final = 4096
+"""Keys that are reported when Redis can be used again; the others, of which fewer requests came, later."""
 MAX_REFUSALS: Final = 10
 """Refusals of what the counts in Redis admit; then they are not those of a service."""
-
-
-class SharedBudgetState(NamedTuple):
-    """What is known of one key's budget."""
-
-    remaining: int
-    """Requests that would pass: leased here and unspent, and left in Redis when this instance last asked."""
-    reset: float
-    """Seconds until the window ends or, if none remain, until one request may pass."""
-
-
-class _Lease:
-    """What this instance has leased of one key in the current window, and the count in Redis."""
-
-    __slots__ = (
-        "generation",
-        "looked_up_at",
-        "low",
-        "refused_until",
-        "renewal",
-        "spent",
-        "unreported",
-        "unspent",
-        "waiters",
-        "window",
-    )
-
-    def __init__(self, window: BudgetWindow) -> None:
-        self.window = window
-        self.looked_up_at = self.refused_until = 0.0
-        self.unspent = self.spent = 0
-        """Both together are counted in Redis."""
-        self.unreported = 0
-        """Admitted here in this window and not counted in Redis."""
-        self.generation = b""
-        """That of the count in Redis; see SharedStateConnection."""
-        self.low = 0
-        """The lease is renewed once so many are unspent."""
-        self.waiters: deque[asyncio.Future[bool | None]] = deque()
-        """Requests that wait for Redis; the result is whether they are admitted, None without an answer."""
-        self.renewal: asyncio.Task[None] | None = None
-
-    def admit(self, count: int) -> None:
-        """Give leased requests to those that wait, except to those that were cancelled."""
-        for _ in range(min(count, len(self.waiters))):
-            waiter = self.waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(True)
-                self.unspent -= 1
-                self.spent += 1
-
-    def end_waiting(self, result: bool | None) -> None:  # noqa: FBT001 - the result of a future
-        """Answer all requests that wait."""
-        while self.waiters:
-            waiter = self.waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(result)
 
 
 class BudgetLeases:
@@ -102,8 +49,9 @@ class BudgetLeases:
         """`name` distinguishes the budgets; `amount` requests in each `seconds` are for all instances."""
         self._connection = connection
         self._name = name
-        self._leases: OrderedDict[str, _Lease] = OrderedDict()
+        self._leases: OrderedDict[str, BudgetLease] = OrderedDict()
         self._new = _new_window(amount, seconds)
+        connection.on_up(self._report_all)
 
     def set_rate(self, amount: int, seconds: int) -> None:
         """Apply another rate from now on. The counts in Redis of windows of the same length are kept."""
@@ -115,6 +63,16 @@ class BudgetLeases:
     def is_up(self) -> bool:
         """Whether Redis can be used."""
         return self._connection.is_up
+
+    def share(self, key: str) -> int:
+        """Return how many requests this instance may admit in each period while Redis cannot be used.
+
+        All instances have the same share, but no more than the others had left when Redis was last asked.
+        """
+        share, lease = ceil(self._new.amount / self._connection.instances), self._leases.get(key)
+        if lease is None or monotonic() >= lease.others_until:
+            return share
+        return max(min(share, self._new.amount - lease.others), 0)
 
     def spend(self, key: str) -> bool:
         """Spend one leased request without waiting; return whether there was one."""
@@ -172,7 +130,7 @@ class BudgetLeases:
             return SharedBudgetState(remaining, window.ends_at - now)
         return SharedBudgetState(0, window.refused_for(now))
 
-    def _spend(self, key: str, lease: _Lease) -> bool:
+    def _spend(self, key: str, lease: BudgetLease) -> bool:
         if not lease.unspent or (now := monotonic()) >= lease.window.ends_at:
             return False
         if lease.generation != self._connection.generation:
@@ -183,7 +141,7 @@ class BudgetLeases:
             self._start_renewal(key, lease)
         return True
 
-    def _add(self, key: str) -> _Lease:
+    def _add(self, key: str) -> BudgetLease:
         """Remember a key; drop up to two that have expired, and one more if there are too many."""
         expired = monotonic() - 2 * self._new.seconds
         for _ in range(2):
@@ -192,13 +150,13 @@ class BudgetLeases:
                 self._leases.popitem(last=False)
         if len(self._leases) >= MAX_KEYS:
             self._leases.popitem(last=False)
-        lease = self._leases[key] = _Lease(self._new)
+        lease = self._leases[key] = BudgetLease(self._new)
         return lease
 
-    def _start_renewal(self, key: str, lease: _Lease) -> None:
+    def _start_renewal(self, key: str, lease: BudgetLease) -> None:
         lease.renewal = asyncio.create_task(self._renew(key, lease))
 
-    async def _renew(self, key: str, lease: _Lease) -> None:
+    async def _renew(self, key: str, lease: BudgetLease) -> None:
         """Renew a lease until no request waits and enough is leased ahead."""
         try:
             while lease.waiters or (lease.unspent <= lease.low and self._wanted(lease, monotonic()) > 0):
@@ -210,11 +168,27 @@ class BudgetLeases:
             lease.renewal = None
             lease.end_waiting(None)
 
-    async def _ask(self, key: str, lease: _Lease) -> bool:
+    async def _ask(self, key: str, lease: BudgetLease) -> bool:
         """Lease what is wanted, or what is left if that is less. A late response counts too.
 
         Returns False if Redis refuses again and again what its counts admit: they are not those of a service.
         """
+        await self._report(key, lease)
+        leased = await self._lease_up_to(key, lease, lambda: self._wanted(lease, monotonic()))
+        if leased is None:
+            return False
+        self._add_leased(lease, leased)
+        return True
+
+    async def _report_all(self) -> None:
+        """Report the keys that were used last: other instances must not lease what is spent."""
+        for key in list(reversed(self._leases))[:MAX_REPORTED]:
+            lease = self._leases.get(key)
+            if lease is not None and lease.renewal is None and monotonic() < lease.window.ends_at:
+                await self._report(key, lease)
+
+    async def _report(self, key: str, lease: BudgetLease) -> None:
+        """Count in Redis what was admitted without it and, if Redis has lost its data, what was leased."""
         now = monotonic()
         is_lost = lease.generation not in {b"", self._connection.generation}
         if is_lost or now >= lease.window.ends_at or now - lease.looked_up_at >= MAX_AGE_S:
@@ -230,13 +204,8 @@ class BudgetLeases:
             used = min(lease.unspent, unreported - counted)
             lease.unspent -= used
             lease.spent += counted + used
-        leased = await self._lease_up_to(key, lease, lambda: self._wanted(lease, monotonic()))
-        if leased is None:
-            return False
-        self._add_leased(lease, leased)
-        return True
 
-    async def _lease_up_to(self, key: str, lease: _Lease, wanted: Callable[[], int]) -> int | None:
+    async def _lease_up_to(self, key: str, lease: BudgetLease, wanted: Callable[[], int]) -> int | None:
         """Lease what is wanted, or what is left if that is less; return how many.
 
         Returns None if Redis refuses again and again what its counts admit.
@@ -257,7 +226,7 @@ class BudgetLeases:
         """Return the name of a count in Redis; `limits` makes it a hash tag."""
         return f"budget/{self._name}/{key}/{self._new.seconds}"
 
-    async def _look_up(self, key: str, lease: _Lease) -> None:
+    async def _look_up(self, key: str, lease: BudgetLease) -> None:
         """Look up the count in Redis."""
         now, seconds = monotonic(), self._new.seconds
         counts = await self._connection.storage.get_sliding_window(self._key(key), seconds)
@@ -268,10 +237,11 @@ class BudgetLeases:
             lease.unspent = lease.spent = lease.unreported = 0
         lease.window = self._new._replace(previous=previous, current=current, ends_at=ends_at)
         lease.looked_up_at = now
+        lease.set_others(current - lease.spent - lease.unspent, now)
         if key in self._leases:
             self._leases.move_to_end(key)
 
-    def _add_leased(self, lease: _Lease, count: int) -> None:
+    def _add_leased(self, lease: BudgetLease, count: int) -> None:
         """Add requests that were leased, give them to those that wait and keep the others."""
         now = monotonic()
         lease.unspent += count
@@ -282,7 +252,7 @@ class BudgetLeases:
             lease.refused_until = now + min(refused_s, MAX_REFUSAL_S)
             lease.end_waiting(False)  # noqa: FBT003 - the result of a future
 
-    def _wanted(self, lease: _Lease, now: float) -> int:
+    def _wanted(self, lease: BudgetLease, now: float) -> int:
         """Return how many requests to lease: those that wait, and some ahead."""
         ahead = min(self._new.amount // AHEAD_OF_BUDGET, lease.window.remaining(now) // AHEAD_OF_REST)
         if 0 < lease.window.ends_at - now < MIN_WINDOW_S:

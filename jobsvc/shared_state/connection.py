@@ -30,6 +30,8 @@ UP_TIMEOUT_S: Final = 5.0
 """Maximum duration of the callbacks of `on_up` together."""
 PROBE_INTERVAL_S: Final = 1.0
 """Time between two probes, whether Redis is up or down."""
+PROBES_BEFORE_UP: Final = 2
+"""Redis is used again this many intervals after an outage: each instance has then called `on_up`."""
 INSTANCE_TIMEOUT_S: Final = 10
 """An instance that has not probed for this long has ended."""
 MAX_CONNECTIONS: Final = 8
@@ -87,7 +89,7 @@ class SharedStateConnection:
         self.is_up = False
         """Whether the last probe and all calls since then have succeeded."""
         self.instances = 1
-        """Number of instances that use this Redis, when it was last up."""
+        """Number of instances that use this Redis; while it is down, at least as many as before."""
         self.generation = b""
         """Random text that Redis has had since it was empty: another one after it has lost its data."""
         self._password = redis_client.password_in(url)
@@ -96,6 +98,8 @@ class SharedStateConnection:
         self._on_up: list[Callable[[], Awaitable[None]]] = []
         self._down_reason: str | None = None
         self._down_logged_at = -inf
+        self._responds_since = -inf
+        """When Redis responded again after an outage (the loop's clock); inf if it does not respond."""
         self._refused_logged_at = -inf
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._slow_calls: set[asyncio.Task[Any]] = set()
@@ -112,9 +116,9 @@ class SharedStateConnection:
         return ":".join([self.prefix, f"{{{first}}}", *others])
 
     def on_up(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Call `callback` each time Redis can be used again, and at the first time, before `is_up` is set.
+        """Call `callback` before `is_up` is set, at the first time and after each outage.
 
-        If it raises, Redis counts as down.
+        After an outage it is called more than once. If it raises, Redis counts as down.
         """
         self._on_up.append(callback)
 
@@ -162,7 +166,7 @@ class SharedStateConnection:
 
     def _fail(self, exc: BaseException) -> None:
         self._on_error()
-        self.is_up = False
+        self.is_up, self._responds_since = False, inf
         reason, now = self.reason_of(exc), asyncio.get_running_loop().time()
         is_later = reason != self._down_reason and now - self._down_logged_at >= REFUSED_LOG_INTERVAL_S
         if self._down_reason is None or is_later:
@@ -200,13 +204,17 @@ class SharedStateConnection:
             await self._probe()
 
     async def _probe(self) -> None:
-        """Find out whether Redis can be used; if it was down, call the callbacks of `on_up`."""
+        """Find out whether Redis can be used; while it is not, call the callbacks of `on_up`."""
         if self.is_up:
             await self._limited(self._write, WAIT_S)
             return
         # The first call connects, which takes several round trips; the second one is as fast as later ones.
         connects = await self._limited(self._connect, TIMEOUT_S) and await self._limited(self._write, WAIT_S)
-        if connects and await self._limited(self._call_on_up, UP_TIMEOUT_S):
+        if not connects or not await self._limited(self._call_on_up, UP_TIMEOUT_S):
+            return
+        now = asyncio.get_running_loop().time()
+        self._responds_since = min(self._responds_since, now)
+        if now - self._responds_since >= PROBES_BEFORE_UP * PROBE_INTERVAL_S:
             self._slow_calls.clear()  # they are of the outage
             self.is_up, self._down_reason = True, None
             log.info("shared-state-up", instance=self.instance, instances=self.instances)
@@ -232,7 +240,7 @@ class SharedStateConnection:
         keys = [self.key("instances"), self.key("instances", "generation")]
         arguments = (self.instance, INSTANCE_TIMEOUT_S, secrets.token_hex(8), GENERATION_TTL_S)
         count, self.generation = await self._register(keys, arguments)
-        self.instances = max(int(count), 1)
+        self.instances = max(int(count), 1 if self.is_up else self.instances)
 
     async def _call_on_up(self) -> None:
         for callback in self._on_up:

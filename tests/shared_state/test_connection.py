@@ -306,7 +306,8 @@ async def test_callbacks_end_before_calls_begin_after_each_outage(redis: RedisSe
         assert await is_refused(lambda: ping(connection))
         redis.start()
         await until(lambda: connection.is_up)
-    assert called == [False, False]
+    assert len(called) >= 3  # the last time a while later: all instances have then called theirs
+    assert not any(called)
 
 
 async def test_unexpected_exception_is_an_outage_too(redis: RedisServer) -> None:

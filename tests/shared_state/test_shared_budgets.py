@@ -98,17 +98,26 @@ async def test_invalid_tokens_are_counted_at_both_services(redis: RedisServer, s
     assert statuses == {401: 20, 429: 20}
 
 
-async def test_outage_starts_no_other_budget(redis: RedisServer, serve: Serve, make_job: MakeJob) -> None:
+async def test_services_admit_one_budget_together_while_redis_is_away(
+    redis: RedisServer, serve: Serve, make_job: MakeJob
+) -> None:
     make_job()
     services = await serve_two(serve, redis, limit_status="100/hour")
     token = services[0].token
-    assert (await send(services[:1], 60, token))[200] == 60
+    assert (await send(services[:1], 30, token))[200] == 30
     redis.kill()
-    assert await send(services[:1], 60, token) == {200: 40, 429: 20}
+    assert await send(services[:1], 60, token) == {200: 20, 429: 40}
+    assert await send(services[1:], 60, token) == {200: 50, 429: 10}
+    refused = await services[1].get("/api/jobs/job-1", token=token)
+    assert refused.headers["RateLimit-Policy"].startswith('"status";q=100;w=3600')
+    assert refused.headers["RateLimit"].startswith('"status";r=0;')
+    assert 1 <= int(refused.headers["Retry-After"]) <= 3601
     redis.start()
-    while b"shared state: up" not in (await services[0].get("/readyz", token=None)).body:
-        await pause()
-    assert await send(services[:1], 10, token) == {429: 10}  # though Redis has lost its count
+    for service in services:
+        while b"shared state: up" not in (await service.get("/readyz", token=None)).body:
+            await pause()
+    statuses = await send(services, 10, token)
+    assert statuses[200] <= 5  # each adds what it has admitted when it asks for the first time
 
 
 async def test_further_ranges_are_counted_at_both_services(

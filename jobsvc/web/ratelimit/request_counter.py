@@ -60,32 +60,35 @@ def create_counter(
     local = WindowCounter(rate, clock=clock, keys_cap=keys_cap)
     if shared is None:
         return local
-    return SharedCounter(local, BudgetLeases(shared, name, rate.amount, rate.seconds))
+    return SharedCounter(rate, local, BudgetLeases(shared, name, rate.amount, rate.seconds))
 
 
 class SharedCounter:
-    """Counts for all instances, and for this process alone while Redis cannot be used.
+    """Counts for all instances. While Redis cannot be used, each instance counts its share of the rate.
 
     What the shared count has admitted is counted in this process too, and the other way round, so that a
     failure of Redis does not start another budget.
     """
 
-    def __init__(self, local: WindowCounter, leases: BudgetLeases) -> None:
+    def __init__(self, rate: Rate, local: WindowCounter, leases: BudgetLeases) -> None:
+        self._rate = rate
         self._local = local
+        """Refuses what is above this instance's share."""
         self._leases = leases
 
     @property
     def limit(self) -> int:
         """Requests in each `window`."""
-        return self._local.limit
+        return self._rate.amount
 
     @property
     def window(self) -> int:
         """Length of the window, in seconds."""
-        return self._local.window
+        return self._rate.seconds
 
     def set_rate(self, rate: Rate) -> None:
         """Apply another rate from now on; see RequestCounter."""
+        self._rate = rate
         self._local.set_rate(rate)
         self._leases.set_rate(rate.amount, rate.seconds)
 
@@ -109,7 +112,7 @@ class SharedCounter:
         return self.remaining(key)
 
     def _consume_local(self, key: str) -> tuple[int, float] | None:
-        left = self._local.consume(key)
+        left = self._local_with_share(key).consume(key)
         if left is not None:
             self._leases.report_later(key)
         return left
@@ -123,11 +126,19 @@ class SharedCounter:
 
     def remaining(self, key: str) -> tuple[int, float]:
         """Return how many requests would pass, as far as is known here, and when this window ends."""
-        return self._leases.state(key) or self._local.remaining(key)
+        return self._leases.state(key) or self._local_with_share(key).remaining(key)
 
     def wait(self, key: str) -> int:
         """Return whole seconds until one more request passes; see RequestCounter."""
         state = self._leases.state(key)
         if state is None:
-            return self._local.wait(key)
+            return self._local_with_share(key).wait(key)
         return 1 if state.remaining else floor(state.reset) + 1
+
+    def _local_with_share(self, key: str) -> WindowCounter:
+        """Return the count of this process, with this instance's share of the rate as the limit.
+
+        With the whole rate in each instance, they would admit a multiple of it during each outage.
+        """
+        self._local.set_rate(Rate(self._leases.share(key), self._rate.seconds))
+        return self._local
