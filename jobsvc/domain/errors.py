@@ -1,7 +1,7 @@
 """Define every error that a client can receive, each with a code that never changes.
 
 ApiError
-├── Unauthorized · InsufficientScope
+├── Unauthorized · InsufficientScope · CrossOriginRequest
 ├── NotFound
 │   └── JobNotFound · OutputMissing · FileMissing · LogMissing
 ├── NotReady
@@ -63,6 +63,18 @@ class InsufficientScope(ApiError):
     def __init__(self, scope: str) -> None:
         super().__init__(f"The token does not have the scope {scope}.")
         self.scope = scope
+
+
+class CrossOriginRequest(ApiError):
+    """A page of another origin sent the request with the browser's cookie."""
+
+    code = "cross-origin-request"
+    reason = "origin"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The session of a browser can be used by the service's own page only. Send a token instead."
+        )
 
 
 class NotFound(ApiError):

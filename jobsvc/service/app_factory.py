@@ -21,6 +21,7 @@ from jobsvc.web.auth.bearer import AUTHENTICATOR
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
 from jobsvc.web.endpoints.all_events import AllEventsEndpoint
+from jobsvc.web.endpoints.browser_session import BrowserSessionEndpoint
 from jobsvc.web.endpoints.health import HealthEndpoints
 from jobsvc.web.endpoints.job_events import JobEventsEndpoint
 from jobsvc.web.endpoints.job_list import JobListEndpoint
@@ -30,6 +31,7 @@ from jobsvc.web.endpoints.log_follow import LogFollowEndpoint
 from jobsvc.web.endpoints.long_poll import LongPoll
 from jobsvc.web.endpoints.me import MeEndpoint
 from jobsvc.web.endpoints.openapi import OpenApiEndpoint
+from jobsvc.web.endpoints.page import PageEndpoint
 from jobsvc.web.jobs.recent_logs import RecentLogs
 from jobsvc.web.jobs.urls import PublicUrl
 from jobsvc.web.outputs.archive import ArchiveEndpoint
@@ -68,11 +70,12 @@ def build_app(
         max_connections=parts.connection_limits.max_connections,
     )
     further_ranges = FurtherRanges(budgets.pop(RANGES), parts.client_addresses, job_id_of)
-    guard = Guard(parts.authenticator, budgets, failures, parts.client_addresses)
+    guard = Guard(parts.authenticator, parts.sessions, budgets, failures, parts.client_addresses)
     add_routes(
         app,
         middleware=RequestMiddleware(parts.metrics),
         guard=guard,
+        sessions=parts.sessions,
         links=parts.links,
         endpoints=_endpoints(parts, guard, further_ranges),
     )
@@ -151,6 +154,8 @@ def _endpoints(parts: Components, guard: Guard, further_ranges: FurtherRanges) -
         openapi=OpenApiEndpoint(),
         health=HealthEndpoints(parts.metrics, parts.executor, lambda: _unready(index), parts.shared_state),
         further_ranges=further_ranges,
+        browser_session=BrowserSessionEndpoint(parts.sessions),
+        page=PageEndpoint(),
     )
 
 

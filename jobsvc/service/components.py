@@ -47,7 +47,9 @@ from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.auth.issued_links import IssuedLinks
 from jobsvc.web.auth.permits import Permits
 from jobsvc.web.auth.revoked_links import RevokedLinks
+from jobsvc.web.auth.sessions import Sessions
 from jobsvc.web.auth.signed_links import SignedLinks
+from jobsvc.web.auth.signing_key import SigningKey
 from jobsvc.web.auth.token_use import TokenUse
 from jobsvc.web.connection.connection_limits import ConnectionLimits
 from jobsvc.web.connection.fair_scheduling import YieldingLock
@@ -85,6 +87,8 @@ class Components:
     authenticator: TokenAuthenticator
     token_use: TokenUse
     client_addresses: ClientAddresses
+    signing_key: SigningKey
+    sessions: Sessions
     links: SignedLinks
     revoked_links: RevokedLinks
     issued_links: IssuedLinks
@@ -152,6 +156,9 @@ def build_components(settings: Settings, instance: str) -> Components:
         shared=secrets_shared,
         on_bad_file=bad_revoked_links(metrics),
     )
+    client_addresses = ClientAddresses(settings.trusted_proxies)
+    signing_key = SigningKey(settings.secrets_folder / LINK_KEY_FILE, disk, shared=secrets_shared)
+    sessions = Sessions(signing_key, authenticator, client_addresses, public_url=settings.public_url)
     permits = Permits(authenticator, revoked_links)
     work_lock = YieldingLock()
     max_connections = _max_connections(settings)
@@ -181,14 +188,10 @@ def build_components(settings: Settings, instance: str) -> Components:
         token_use=TokenUse(
             authenticator, settings.state_dir / TOKEN_USE_FILE, disk, on_error=metrics.token_use_errors.inc
         ),
-        client_addresses=ClientAddresses(settings.trusted_proxies),
-        links=SignedLinks(
-            settings.secrets_folder / LINK_KEY_FILE,
-            disk,
-            authenticator,
-            revoked=revoked_links,
-            shared=secrets_shared,
-        ),
+        client_addresses=client_addresses,
+        signing_key=signing_key,
+        sessions=sessions,
+        links=SignedLinks(signing_key, sessions, authenticator, revoked=revoked_links),
         revoked_links=revoked_links,
         link_exchange=_link_exchange(shared_state, revoked_links),
         issued_links=IssuedLinks(

@@ -48,7 +48,7 @@ def add_lifespan(
             _storage(parts.executor, parts.download_log, parts.record_process),
             parts.authenticator.file.cleanup_ctx,
             parts.token_use.cleanup_ctx,
-            parts.links.cleanup_ctx,
+            parts.signing_key.cleanup_ctx,
             parts.revoked_links.file.cleanup_ctx,
             parts.issued_links.cleanup_ctx,
             parts.files.cleanup_ctx,

@@ -30,6 +30,7 @@ CODES: Final[Mapping[str, ProblemType]] = MappingProxyType(
         "bad-request": ProblemType(HTTPStatus.BAD_REQUEST, "Invalid request"),
         "unauthorized": ProblemType(HTTPStatus.UNAUTHORIZED, "Valid token required"),
         "insufficient-scope": ProblemType(HTTPStatus.FORBIDDEN, "Insufficient scope"),
+        "cross-origin-request": ProblemType(HTTPStatus.FORBIDDEN, "Cross-origin request"),
         "not-found": ProblemType(HTTPStatus.NOT_FOUND, "Resource not found"),
         "job-not-found": ProblemType(HTTPStatus.NOT_FOUND, "Job not found"),
         "output-missing": ProblemType(HTTPStatus.NOT_FOUND, "Output file not found"),

@@ -19,6 +19,7 @@ from jobsvc.domain.errors import ApiError, RateLimited, Unauthorized
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN, NoCredentials, TokenAuthenticator
 from jobsvc.web.auth.client_address import ClientAddresses
+from jobsvc.web.auth.sessions import Sessions
 from jobsvc.web.connection.fast_request import FastRequest, PreparedResponse
 from jobsvc.web.ratelimit.budgets import BUDGET, FURTHER_RANGE, AuthFailures, Budget
 from jobsvc.web.ratelimit.further_ranges import FurtherRanges
@@ -39,12 +40,14 @@ class Guard:
     def __init__(
         self,
         authenticator: TokenAuthenticator,
+        sessions: Sessions,
         budgets: Mapping[str, Budget],
         failures: AuthFailures,
         client_addresses: ClientAddresses,
     ) -> None:
-        """`budgets` are keyed by the name that routes use."""
+        """`budgets` are keyed by the name that routes use. Sessions are accepted on all but fast paths."""
         self._authenticator = authenticator
+        self._sessions = sessions
         self._budgets = budgets
         self._failures = failures
         self._client_addresses = client_addresses
@@ -63,10 +66,10 @@ class Guard:
 
         `parameters` are the names of the allowed query parameters. The wrapper raises Unauthorized,
         RateLimited, InsufficientScope, and BadRequest if there is any other query parameter. A route with
-        credentials other than the Authorization field passes its own `authenticate`; its failures are
+        other credentials than tokens and sessions passes its own `authenticate`; its failures are
         counted too. With `further_ranges`, further ranges of an output that is being read are charged there.
         """
-        authenticate = authenticate or self._bearer_token
+        authenticate = authenticate or self._sessions.authenticate
         charged = self._budgets[budget]
 
         def allowed(request: web.Request) -> Awaitable[web.StreamResponse]:
@@ -101,16 +104,17 @@ class Guard:
         """The budgets that routes are counted in."""
         return self._budgets.values()
 
-    def wrap_token_only(self, handler: Handler) -> Handler:
+    def wrap_token_only(self, handler: Handler, *, authenticate: Authenticate | None = None) -> Handler:
         """Wrap a handler that any live token can call without a budget; it finds the Token under TOKEN.
 
         The wrapper raises Unauthorized, RateLimited if there were too many failed tokens, and BadRequest if
         there is any query parameter.
         """
+        authenticate = authenticate or self._sessions.authenticate
 
         @wraps(handler)
         async def authenticated(request: web.Request) -> web.StreamResponse:
-            await self._authenticate(request, self._bearer_token)
+            await self._authenticate(request, authenticate)
             query_params.reject_unknown(request.query)
             return await handler(request)
 
@@ -147,9 +151,6 @@ class Guard:
             return response.status
 
         return guarded
-
-    def _bearer_token(self, request: web.Request) -> Token:
-        return self._authenticator.authenticate(request.headers)
 
     async def _authenticate(self, request: web.Request, authenticate: Authenticate) -> None:
         try:

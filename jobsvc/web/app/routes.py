@@ -14,9 +14,11 @@ from jobsvc.web.app.fast_router import FastRoute, FastRouter
 from jobsvc.web.app.guard import Authenticate, Guard
 from jobsvc.web.app.middleware import RequestMiddleware, handle_expect
 from jobsvc.web.auth import signed_links
+from jobsvc.web.auth.sessions import Sessions
 from jobsvc.web.auth.signed_links import SignedLinks
 from jobsvc.web.endpoints import job_list
 from jobsvc.web.endpoints.all_events import AllEventsEndpoint
+from jobsvc.web.endpoints.browser_session import BrowserSessionEndpoint
 from jobsvc.web.endpoints.health import HealthEndpoints
 from jobsvc.web.endpoints.job_events import JobEventsEndpoint
 from jobsvc.web.endpoints.job_list import JobListEndpoint
@@ -24,6 +26,7 @@ from jobsvc.web.endpoints.job_log import JobLogEndpoint
 from jobsvc.web.endpoints.job_status import JobStatusEndpoint
 from jobsvc.web.endpoints.me import MeEndpoint
 from jobsvc.web.endpoints.openapi import OpenApiEndpoint
+from jobsvc.web.endpoints.page import PageEndpoint
 from jobsvc.web.outputs import archive, job_files
 from jobsvc.web.outputs.archive import ArchiveEndpoint
 from jobsvc.web.outputs.download import DownloadEndpoint
@@ -53,6 +56,8 @@ class Endpoints:
     me: MeEndpoint
     openapi: OpenApiEndpoint
     health: HealthEndpoints
+    browser_session: BrowserSessionEndpoint
+    page: PageEndpoint
     further_ranges: FurtherRanges
 
 
@@ -61,6 +66,7 @@ def add_routes(
     *,
     middleware: RequestMiddleware,
     guard: Guard,
+    sessions: Sessions,
     links: SignedLinks,
     endpoints: Endpoints,
 ) -> None:
@@ -124,16 +130,24 @@ def add_routes(
         "/healthz": health.live,
         "/readyz": health.ready,
         "/metrics": health.metrics,
+        "/": endpoints.page.index,
+        "/ui/{version}/{path:.+}": endpoints.page.file,
     }
     posts = {
         "/api/jobs/{id}/download-links": guard.wrap(
             endpoints.download_links.handle, scope=OUTPUTS_READ, budget="download"
+        ),
+        "/ui/session": guard.wrap_token_only(
+            endpoints.browser_session.sign_in, authenticate=sessions.authenticate_token
         ),
     }
     app.middlewares.append(web.middleware(middleware))
     app[FAST_ROUTER] = FastRouter(middleware, status, download, file)
     app.add_routes([web.get(path, handler, expect_handler=handle_expect) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=handle_expect) for path, handler in posts.items()])
+    app.add_routes(
+        [web.delete("/ui/session", endpoints.browser_session.sign_out, expect_handler=handle_expect)]
+    )
 
 
 def _archive_route(handler: Handler, guard: Guard, links: SignedLinks) -> Handler:

@@ -50,6 +50,12 @@ class ClientAddresses:
                 break
         return address
 
+    def forwarded(self, request: web.Request, field: str) -> str:
+        """Return what a trusted proxy says in a list field: its last value. Empty if no such proxy says it."""
+        if not self.trusts(request.remote):
+            return ""
+        return ",".join(request.headers.getall(field, ())).rpartition(",")[2].strip(" \t")
+
     def _trusts(self, address: str | None) -> bool:
         parsed = _parse(address or "")
         return parsed is not None and any(parsed in network for network in self._trusted)

@@ -1,7 +1,7 @@
 """Download links: URLs that grant access to one version of a file or archive for a limited time.
 
 `/api/jobs/ID/download/NAME?version=V&token=ID&expires=MILLISECONDS&signature=S` is only accepted exactly as
-issued, including its path; with `&inline=1` before the signature, a browser shows the file. `sign` and
+issued, including its path; with `&inline=1` before the signature, a browser shows the file. `sign_link` and
 `verify` are pure functions; `SignedLinks` has the key. A link has the rights of the token that created it, as
 long as that token is live, until it expires, and unless it is revoked by its id (link_record.py).
 """
@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import hmac
 import re
-import secrets
 import time
-from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Container
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Container
 from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 
 from jobsvc.domain.access import Token
 from jobsvc.domain.errors import Unauthorized
-from jobsvc.storage.executor import StorageExecutor
-from jobsvc.storage.state.link_key import KEY_BYTES, load_or_create, load_shared
 from jobsvc.storage.state.link_record import link_id as link_id_of
 from jobsvc.web.auth.bearer import TokenAuthenticator
+from jobsvc.web.auth.sessions import Sessions
+from jobsvc.web.auth.signing_key import SigningKey, sign
 from jobsvc.web.paths import VERSION_QUERY
 
 LINK: Final = web.RequestKey("jobsvc.link", str)
@@ -54,22 +50,16 @@ _IS_LINK: Final = re.compile(r"(?:^|&)(?:token|expires|signature)=")
 _AUTHORITY: Final = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 
 
-def sign(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
-    """Return HMAC-SHA256 (RFC 2104) over the format and the arguments, as 43 characters of base64url.
-
-    Each part is preceded by its length, so that two different links never have the same signed bytes.
-    """
-    parts = (_FORMAT, path, version, token_id, str(expires))
-    signed = "".join(f"{len(part)}:{part}," for part in parts)
-    digest = hmac.digest(key, signed.encode("utf-8", "surrogatepass"), "sha256")
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+def sign_link(key: bytes, path: str, version: str, token_id: str, expires: int) -> str:
+    """Return the signature of a link."""
+    return sign(key, _FORMAT, path, version, token_id, str(expires))
 
 
 def query(key: bytes, path: str, version: str, token_id: str, expires: int, *, inline: bool = False) -> str:
     """Return the query of a link that is valid until `expires`, in milliseconds since the epoch."""
     shown = _INLINE if inline else ""
     # A path contains no question mark, so a link of the other kind never has the same signed bytes.
-    signature = sign(key, path + (f"?{shown}" if inline else ""), version, token_id, expires)
+    signature = sign_link(key, path + (f"?{shown}" if inline else ""), version, token_id, expires)
     return f"version={version}&token={token_id}&expires={expires}{shown}&signature={signature}"
 
 
@@ -84,7 +74,7 @@ def verify(key: bytes, path: str, text: str, now: float) -> str:
     version, token_id, expires, inline, signature = match[1], match[2], int(match[3]), match[4], match[5]
     path = f"{path}?{inline}" if inline else path
     # Compared as text: decoding would drop two bits of the last character, and these have to match too.
-    if not hmac.compare_digest(signature, sign(key, path, version, token_id, expires)):
+    if not hmac.compare_digest(signature, sign_link(key, path, version, token_id, expires)):
         raise _refusal("link-signature")
     if now * 1000 >= expires:
         raise _refusal("link-expired", token_id, _id_of(text))
@@ -106,36 +96,26 @@ class Link(NamedTuple):
 
 
 class SignedLinks:
-    """Creates and authenticates links. Belongs to the event loop; only `cleanup_ctx` reads the key file."""
+    """Creates and authenticates links. Belongs to the event loop."""
 
     def __init__(
         self,
-        path: Path,
-        disk: StorageExecutor,
+        key: SigningKey,
+        sessions: Sessions,
         authenticator: TokenAuthenticator,
         *,
         revoked: Container[str] = (),
-        shared: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`path` is the key file; `authenticator` returns the live tokens, `revoked` are ids of links.
+        """`authenticator` returns the live tokens, `revoked` are ids of links.
 
-        `shared`: whether the key is in a secrets directory, where it is not created.
+        `sessions` authenticates requests without a link.
         """
-        self._load_key = partial(load_shared if shared else load_or_create, path)
-        self._disk = disk
+        self._key = key
+        self._sessions = sessions
         self._authenticator = authenticator
         self._revoked = revoked
         self._clock = clock
-        self._key = secrets.token_bytes(KEY_BYTES)  # no link matches it; used until the file is loaded
-
-    async def cleanup_ctx(self, _app: web.Application) -> AsyncIterator[None]:
-        """Load the key; create it unless it is shared: a cleanup_ctx.
-
-        Raises BadLinkKey or StorageUnavailable if it cannot be used: the service does not start.
-        """
-        self._key = await self._disk.run_control("*links", self._load_key)
-        yield
 
     def create(self, path: str, version: str, token: Token, seconds: int, *, inline: bool = False) -> Link:
         """Create a link to a version of what is at `path`, valid for `seconds` but no longer than the token.
@@ -145,19 +125,21 @@ class SignedLinks:
         expires = int((self._clock() + seconds) * 1000)
         if token.expires is not None:
             expires = min(expires, int(token.expires * 1000))
-        return Link(f"{path}?{query(self._key, path, version, token.id, expires, inline=inline)}", expires)
+        return Link(
+            f"{path}?{query(self._key.value, path, version, token.id, expires, inline=inline)}", expires
+        )
 
     def authenticate(self, request: web.Request) -> Token:
-        """Return the live token of a request: from its Authorization field if it has one, else from its link.
+        """Return the live token of a request: from its Authorization field if it has one, else from its link or cookie.
 
         Raises Unauthorized if the token or link is not valid, NoCredentials if the request has neither.
         """
         path, _, text = request.raw_path.partition("?")
         if hdrs.AUTHORIZATION in request.headers or not text or VERSION_QUERY.fullmatch(text):
-            return self._authenticator.authenticate(request.headers)
+            return self._sessions.authenticate(request)
         # In absolute form, the path follows the authority (RFC 9112, section 3.2.2).
         path = _AUTHORITY.sub("", path, count=1) if not path.startswith("/") else path
-        token_id = verify(self._key, path, text, self._clock())
+        token_id = verify(self._key.value, path, text, self._clock())
         link_id = _id_of(text)
         if link_id in self._revoked:
             raise _refusal("link-revoked", token_id, link_id)
@@ -172,7 +154,7 @@ class SignedLinks:
         """Like `authenticate`, on a route with other query parameters: a link has at least one of its own."""
         if _IS_LINK.search(request.raw_path.partition("?")[2]):
             return self.authenticate(request)
-        return self._authenticator.authenticate(request.headers)
+        return self._sessions.authenticate(request)
 
 
 def _id_of(text: str) -> str:

@@ -76,10 +76,14 @@ class PublicUrl:
         """
         if self._configured or not self._client_addresses.trusts(request.remote):
             return self._configured
-        prefix = _last(request, _PREFIX_FIELD)
+        forwarded = self._client_addresses.forwarded
+        prefix = forwarded(request, _PREFIX_FIELD)
         if len(prefix) > _MAX_PREFIX_LENGTH or not _PREFIX.fullmatch(prefix):
             return ""
-        scheme, host = _last(request, hdrs.X_FORWARDED_PROTO).lower(), _last(request, hdrs.X_FORWARDED_HOST)
+        scheme, host = (
+            forwarded(request, hdrs.X_FORWARDED_PROTO).lower(),
+            forwarded(request, hdrs.X_FORWARDED_HOST),
+        )
         origin = f"{scheme}://{host}" if scheme in {"http", "https"} and _HOST.fullmatch(host) else ""
         return origin + prefix.rstrip("/")
 
@@ -90,8 +94,3 @@ class PublicUrl:
         """
         public_url = self.for_request(request)
         return job_base(public_url, job_id) if public_url or not came_by_proxy(request) else ""
-
-
-def _last(request: web.Request, field: str) -> str:
-    """Return the last value of a list field: the one that the nearest proxy added."""
-    return ",".join(request.headers.getall(field, ())).rpartition(",")[2].strip(" \t")

@@ -1,0 +1,165 @@
+"""Browser sessions: a cookie stands for a token, so that the page, EventSource and <video> need no header.
+
+The cookie is the id of a token and an expiry, signed. No session is stored: any replica accepts it, and it is
+valid as long as the token is live. `sign_session` and `verify_session` are pure functions; `Sessions` has the
+key, and decides which token a request has.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+from multidict import istr
+
+from jobsvc.domain.access import Token
+from jobsvc.domain.errors import CrossOriginRequest
+from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator
+from jobsvc.web.auth.client_address import ClientAddresses
+from jobsvc.web.auth.signing_key import SigningKey, sign
+
+COOKIE: Final = "jobsvc"
+SECURE_COOKIE: Final = "__Host-jobsvc"
+"""The name if the browser uses https: it accepts the cookie from no other host (RFC 6265bis, section 4.1.3.2)."""
+MAX_AGE_S: Final = 7 * 86_400
+"""Seconds after which a browser has to sign in again."""
+MAX_COOKIES_LENGTH: Final = 8192
+"""The longest Cookie field that is parsed, in characters."""
+
+_FORMAT: Final = "jobsvc session 1"
+_VALUE: Final = re.compile(r"([A-Za-z0-9._-]{1,64}):([1-9][0-9]{0,15}):([A-Za-z0-9_-]{43})", re.ASCII)
+_FETCH_SITE: Final = istr("Sec-Fetch-Site")
+_READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+
+
+def sign_session(key: bytes, token_id: str, expires: int) -> str:
+    """Return the value of the cookie of a session that ends at `expires`, in seconds since the epoch."""
+    return f"{token_id}:{expires}:{sign(key, _FORMAT, token_id, str(expires))}"
+
+
+def verify_session(key: bytes, value: str, now: float) -> str | None:
+    """Return the id of the token that a cookie stands for; None if it is malformed, forged or expired."""
+    match = _VALUE.fullmatch(value)
+    if match is None:
+        return None
+    token_id, expires, signature = match.groups()
+    if not hmac.compare_digest(signature, sign(key, _FORMAT, token_id, expires)):
+        return None
+    return token_id if now < int(expires) else None
+
+
+class Sessions:
+    """Creates sessions and authenticates requests. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        key: SigningKey,
+        authenticator: TokenAuthenticator,
+        client_addresses: ClientAddresses,
+        *,
+        public_url: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`public_url` is that of the service if the operator configured one."""
+        self._key = key
+        self._authenticator = authenticator
+        self._client_addresses = client_addresses
+        self._is_public_https = public_url.startswith("https:")
+        self._clock = clock
+
+    def authenticate(self, request: web.Request) -> Token:
+        """Return the live token of a request: from its Authorization field if it has one, else from its cookie.
+
+        Raises Unauthorized if the token is not valid, NoCredentials if the request has neither or the session
+        has ended: a signature cannot be guessed. Raises CrossOriginRequest if a page of another origin sends
+        the cookie.
+        """
+        headers = request.headers
+        if hdrs.AUTHORIZATION in headers or hdrs.COOKIE not in headers:
+            return self._authenticator.authenticate(headers)
+        values = _cookies(headers[hdrs.COOKIE], self._cookie_name(request))
+        if not values:
+            return self._authenticator.authenticate(headers)
+        require_same_origin(request)
+        token_id = verify_session(self._key.value, values[0], self._clock()) if len(values) == 1 else None
+        if token_id is None:
+            raise NoCredentials("The session is invalid or has expired. Sign in again.", "session")
+        token = self._authenticator.get_live(token_id)
+        if token is None:
+            reason = self._authenticator.rejection_reason(token_id)
+            raise NoCredentials("The token of the session is expired or revoked.", reason, token_id)
+        return token
+
+    def authenticate_token(self, request: web.Request) -> Token:
+        """Return the live token in the Authorization field. Raises Unauthorized and CrossOriginRequest."""
+        require_same_origin(request)
+        return self._authenticator.authenticate(request.headers)
+
+    def start(self, request: web.Request, response: web.StreamResponse, token: Token) -> None:
+        """Set the cookie of a session that ends no later than the token."""
+        expires = self._clock() + MAX_AGE_S
+        if token.expires is not None:
+            expires = min(expires, token.expires)
+        value = sign_session(self._key.value, token.id, int(expires))
+        self._set(request, response, value, max_age=max(int(expires - self._clock()), 0))
+
+    def end(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Remove the cookie. Raises CrossOriginRequest."""
+        require_same_origin(request)
+        self._set(request, response, "", max_age=0)
+
+    def _set(self, request: web.Request, response: web.StreamResponse, value: str, *, max_age: int) -> None:
+        response.set_cookie(
+            self._cookie_name(request),
+            value,
+            max_age=max_age,
+            path="/",
+            secure=self._is_https(request),
+            httponly=True,
+            samesite="Strict",
+        )
+
+    def _cookie_name(self, request: web.Request) -> str:
+        return SECURE_COOKIE if self._is_https(request) else COOKIE
+
+    def _is_https(self, request: web.Request) -> bool:
+        """Whether the browser uses https, as a trusted proxy says or as the operator has configured."""
+        scheme = self._client_addresses.forwarded(request, hdrs.X_FORWARDED_PROTO).lower()
+        return scheme == "https" if scheme else self._is_public_https
+
+
+def require_same_origin(request: web.Request) -> None:
+    """Raise CrossOriginRequest unless the page that sent the request is of the service's own origin.
+
+    Browsers send Sec-Fetch-Site to https and to this host only. Without it, the Origin of a request that
+    changes something has to match the Host field (as net/http.CrossOriginProtection of Go).
+    """
+    headers = request.headers
+    is_reading = request.method in _READING
+    site = headers.get(_FETCH_SITE)
+    if site is not None:
+        allowed = site == "same-origin" or (is_reading and site == "none")
+    else:
+        allowed = is_reading or _host_of(headers.get(hdrs.ORIGIN, "")) == headers.get(hdrs.HOST)
+    if not allowed:
+        raise CrossOriginRequest
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
+
+
+def _cookies(field: str, name: str) -> list[str]:
+    """Return the values of all cookies with a name."""
+    if len(field) > MAX_COOKIES_LENGTH:
+        return []
+    pairs = (part.strip(" \t").partition("=") for part in field.split(";"))
+    return [value for key, _, value in pairs if key == name]

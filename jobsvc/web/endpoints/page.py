@@ -1,0 +1,90 @@
+"""`GET /` and `GET /ui/{version}/{path}`: the web page, from the files in `jobsvc/web/page/`.
+
+The URLs of its modules and styles contain a version, the hash of all files, so that browsers keep them and ask
+only for `/`. Another version, as during an upgrade of replicas, gets the current file, which is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from types import MappingProxyType
+from typing import Final
+
+from aiohttp import web
+
+from jobsvc.web import query_params
+from jobsvc.web.jobs.representation import entity_tag
+from jobsvc.web.responses import json_response
+
+CONTENT_TYPES: Final = MappingProxyType(
+    {
+        ".css": "text/css; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".mjs": "text/javascript; charset=utf-8",
+        ".svg": "image/svg+xml",
+    }
+)
+"""The kinds of files that are served, besides the index."""
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "require-trusted-types-for 'script'; trusted-types jobsvc"
+)
+"""Content-Security-Policy (CSP level 3) of the page: nothing from elsewhere, no script in the document."""
+INDEX: Final = "index.html"
+
+_COMMON: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_INDEX_FIELDS: Final = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    **_COMMON,
+}
+_KEPT: Final = "public, max-age=31536000, immutable"
+
+
+class PageEndpoint:
+    """Handlers of the page. The files are the same for everyone, so they need no token."""
+
+    def __init__(self) -> None:
+        """Read all files into memory."""
+        self._files = {path: file.read_bytes() for path, file in _walk(files("jobsvc.web.page"), "")}
+        everything = b"".join(path.encode() + b"\0" + body for path, body in sorted(self._files.items()))
+        self.version: Final = sha256(everything).hexdigest()[:12]
+        self._index = self._files.pop(INDEX).replace(b"{version}", self.version.encode())
+
+    async def index(self, request: web.Request) -> web.StreamResponse:
+        """Handle GET and HEAD of `/`; its query is read by the page alone."""
+        fields = {"ETag": entity_tag(self._index), **_INDEX_FIELDS}
+        return json_response.respond(request, self._index, fields)
+
+    async def file(self, request: web.Request) -> web.StreamResponse:
+        """Handle GET and HEAD of a file."""
+        query_params.reject_unknown(request.query)
+        path = request.match_info["path"]
+        body = self._files.get(path)
+        if body is None:
+            raise web.HTTPNotFound
+        is_current = request.match_info["version"] == self.version
+        fields = {
+            "ETag": entity_tag(body),
+            "Content-Type": CONTENT_TYPES["." + path.rpartition(".")[2]],
+            "Cache-Control": _KEPT if is_current else "no-cache",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            **_COMMON,
+        }
+        return json_response.respond(request, body, fields)
+
+
+def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    """Return the paths of the files that are served."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, f"{prefix}{entry.name}/")
+        elif entry.name == INDEX or "." + entry.name.rpartition(".")[2] in CONTENT_TYPES:
+            yield prefix + entry.name, entry

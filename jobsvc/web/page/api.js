@@ -1,0 +1,54 @@
+/** Requests to the service. URLs are relative, so that the page also works below a path of a proxy. */
+
+/** An error response: `status`, `code` and `detail` as in docs/api.md, `retryAfter` in seconds or null. */
+export class ApiError extends Error {
+  constructor(status, problem, retryAfter) {
+    super(problem.detail ?? `The service responded with status ${status}.`);
+    this.status = status;
+    this.code = problem.code ?? "internal";
+    this.retryAfter = retryAfter;
+  }
+}
+
+const signedOutListeners = new Set();
+
+/** Call `listener` whenever a response says that the session has ended. Returns a function that stops this. */
+export function onSignedOut(listener) {
+  signedOutListeners.add(listener);
+  return () => signedOutListeners.delete(listener);
+}
+
+/** Send a request and return the response. Throws ApiError, and TypeError if the service is not reachable. */
+export async function request(path, options = {}) {
+  const response = await fetch(path, { cache: "no-cache", ...options });
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  if (response.status === 401 && !options.headers?.Authorization) signedOutListeners.forEach((listener) => listener());
+  const retryAfter = response.headers.get("Retry-After");
+  throw new ApiError(response.status, problem, retryAfter === null ? null : Number(retryAfter));
+}
+
+export async function getJson(path, options) {
+  return (await request(path, options)).json();
+}
+
+/** Return the token of the session: id, owner, scopes, label, expiresAt. Throws ApiError 401 if there is none. */
+export function getAccount() {
+  return getJson("api/me");
+}
+
+/** Exchange a token for a session cookie. Throws ApiError 401 if it is not valid. */
+export async function signIn(token) {
+  await request("ui/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
+  return getAccount();
+}
+
+export async function signOut() {
+  await request("ui/session", { method: "DELETE" });
+  signedOutListeners.forEach((listener) => listener());
+}
+
+/** The URL of a job's resource: `jobUrl(id, "logs")`. */
+export function jobUrl(id, ...parts) {
+  return ["api/jobs", encodeURIComponent(id), ...parts].join("/");
+}

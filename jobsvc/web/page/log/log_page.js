@@ -1,0 +1,5 @@
+import { html } from "../html.js";
+
+export function LogPage({ route, account }) {
+  return html`<main><h1>${route.id ?? "Jobs"}</h1><p>${account.owner}</p></main>`;
+}

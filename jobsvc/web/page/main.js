@@ -1,0 +1,37 @@
+/** Starts the page: signs in, then shows the page of the current route. */
+
+import { getAccount, onSignedOut, signIn } from "./api.js";
+import { html, render, useEffect, useState } from "./html.js";
+import { JobPage } from "./job/job_page.js";
+import { JobListPage } from "./jobs/job_list_page.js";
+import { LogPage } from "./log/log_page.js";
+import { useRoute } from "./router.js";
+import { SignInPage } from "./sign_in_page.js";
+
+const PAGES = { jobs: JobListPage, job: JobPage, log: LogPage };
+
+function App() {
+  const [account, setAccount] = useState(undefined); // undefined: not known yet; null: signed out
+  const [failure, setFailure] = useState(null);
+  const route = useRoute();
+  useEffect(() => onSignedOut(() => setAccount(null)), []);
+  useEffect(() => {
+    startSession().then(setAccount, (error) => {
+      if (error.status !== 401) setFailure(error);
+      setAccount(null);
+    });
+  }, []);
+  if (account === undefined) return null;
+  if (account === null) return html`<${SignInPage} failure=${failure} onSignedIn=${setAccount} />`;
+  return html`<${PAGES[route.page]} key=${route.id} route=${route} account=${account} />`;
+}
+
+/** Return the account of the session. A token in the fragment (`#token=`) is removed from the address at once. */
+function startSession() {
+  const token = location.hash.startsWith("#token=") ? location.hash.slice("#token=".length) : null;
+  if (token === null) return getAccount();
+  history.replaceState(null, "", location.pathname + location.search);
+  return signIn(token);
+}
+
+render(html`<${App} />`, document.getElementById("app"));
