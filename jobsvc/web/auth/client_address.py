@@ -51,7 +51,7 @@ class ClientAddresses:
         return address
 
     def forwarded(self, request: web.Request, field: str) -> str:
-        """Return what a trusted proxy says in a list field: its last value. Empty if no such proxy says it."""
+        """Return the last value of a list field, which a trusted proxy has set; empty if none has."""
         if not self.trusts(request.remote):
             return ""
         return ",".join(request.headers.getall(field, ())).rpartition(",")[2].strip(" \t")

@@ -25,7 +25,7 @@ from jobsvc.web.auth.signing_key import SigningKey, sign
 
 COOKIE: Final = "jobsvc"
 SECURE_COOKIE: Final = "__Host-jobsvc"
-"""The name if the browser uses https: it accepts the cookie from no other host (RFC 6265bis, section 4.1.3.2)."""
+"""The name with https: browsers accept it from no other host (RFC 6265bis, section 4.1.3.2)."""
 MAX_AGE_S: Final = 7 * 86_400
 """Seconds after which a browser has to sign in again."""
 MAX_COOKIES_LENGTH: Final = 8192
@@ -73,7 +73,7 @@ class Sessions:
         self._clock = clock
 
     def authenticate(self, request: web.Request) -> Token:
-        """Return the live token of a request: from its Authorization field if it has one, else from its cookie.
+        """Return the live token of a request: in its Authorization field if it has one, else of its cookie.
 
         Raises Unauthorized if the token is not valid, NoCredentials if the request has neither or the session
         has ended: a signature cannot be guessed. Raises CrossOriginRequest if a page of another origin sends

@@ -107,7 +107,7 @@ class SignedLinks:
         revoked: Container[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`authenticator` returns the live tokens, `revoked` are ids of links.
+        """Take the live tokens from `authenticator`; `revoked` are ids of links.
 
         `sessions` authenticates requests without a link.
         """
@@ -130,7 +130,7 @@ class SignedLinks:
         )
 
     def authenticate(self, request: web.Request) -> Token:
-        """Return the live token of a request: from its Authorization field if it has one, else from its link or cookie.
+        """Return the live token of a request: in its Authorization field, else of its link or cookie.
 
         Raises Unauthorized if the token or link is not valid, NoCredentials if the request has neither.
         """

@@ -1,7 +1,7 @@
 """`GET /` and `GET /ui/{version}/{path}`: the web page, from the files in `jobsvc/web/page/`.
 
-The URLs of its modules and styles contain a version, the hash of all files, so that browsers keep them and ask
-only for `/`. Another version, as during an upgrade of replicas, gets the current file, which is not kept.
+The URLs of its modules and styles contain a version, the hash of all files, so that browsers keep them and
+ask only for `/`. Another version, as during an upgrade of replicas, gets the current file, which is not kept.
 """
 
 from __future__ import annotations

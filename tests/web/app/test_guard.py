@@ -16,6 +16,8 @@ from jobsvc.storage.state.token_file import create
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.auth.bearer import TOKEN, TokenAuthenticator
 from jobsvc.web.auth.client_address import ClientAddresses
+from jobsvc.web.auth.sessions import Sessions
+from jobsvc.web.auth.signing_key import SigningKey
 from jobsvc.web.ratelimit import budgets
 from jobsvc.web.ratelimit.budgets import AuthFailures, Budget
 from jobsvc.web.ratelimit.sliding_window import parse_rate
@@ -42,7 +44,9 @@ async def guard(state: Path) -> AsyncIterator[Guard]:
     gate = TokenAuthenticator(state, disk, on_bad_file=lambda _exc: None, on_bad_labels=lambda _exc: None)
     rates = {"status": "10/minute", "download": "5/minute"}
     budgets = {name: Budget(name, parse_rate(rate), clock=Clock()) for name, rate in rates.items()}
-    made = Guard(gate, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()), ClientAddresses(()))
+    addresses = ClientAddresses(())
+    sessions = Sessions(SigningKey(state.parent / "link.key", disk), gate, addresses)
+    made = Guard(gate, sessions, budgets, AuthFailures(parse_rate("3/minute"), clock=Clock()), addresses)
     yield made
     disk.close()
 

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +20,10 @@ from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.link_key import BadLinkKey
 from jobsvc.storage.state.token_file import create, revoke
 from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator
-from jobsvc.web.auth.signed_links import SignedLinks, query, sign, verify
+from jobsvc.web.auth.client_address import ClientAddresses
+from jobsvc.web.auth.sessions import Sessions
+from jobsvc.web.auth.signed_links import SignedLinks, query, sign_link, verify
+from jobsvc.web.auth.signing_key import SigningKey
 
 PATH = "/api/jobs/job/download/film.mp4"
 VERSION = "kJ0d3uKXbP9vT2mQxW5s1A"
@@ -48,7 +51,7 @@ def good(key: bytes, job_id: str, text: str, now: float = 0) -> bool:
 def test_signature_is_hmac_sha256_of_the_documented_message() -> None:
     signed = f"22:jobsvc download link 2,31:{PATH},22:{VERSION},2:id,13:1800000000000,".encode()
     expected = urlsafe_b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode().removesuffix("=")
-    assert sign(KEY, PATH, VERSION, "id", 1_800_000_000_000) == expected
+    assert sign_link(KEY, PATH, VERSION, "id", 1_800_000_000_000) == expected
     text = query(KEY, PATH, VERSION, "id", 1_800_000_000_000)
     assert text == f"version={VERSION}&token=id&expires=1800000000000&signature={expected}"
 
@@ -97,7 +100,7 @@ def test_signature_is_bound_to_key_path_version_token_and_expiry(
     token_: str,
     expires_: int,
 ) -> None:
-    signature = sign(key, path, version, token, expires)
+    signature = sign_link(key, path, version, token, expires)
     for other in (
         (key_, path, version, token, expires),
         (key, path_, version, token, expires),
@@ -106,7 +109,7 @@ def test_signature_is_bound_to_key_path_version_token_and_expiry(
         (key, path, version, token, expires_),
     ):
         assume(other != (key, path, version, token, expires))
-        assert sign(*other) != signature
+        assert sign_link(*other) != signature
         text = f"version={other[2]}&token={other[3]}&expires={other[4]}&signature={signature}"
         assert not good(other[0], other[1], text)
 
@@ -116,9 +119,9 @@ def test_signature_is_bound_to_key_path_version_token_and_expiry(
 def test_signed_messages_of_different_links_differ(job: str, token: str, cut: int, expires: int) -> None:
     both = job + token
     assume(both[:cut] != job)
-    assert sign(KEY, both[:cut], both[cut:], "", expires) != sign(KEY, job, token, "", expires)
-    assert sign(KEY, "", both[:cut], both[cut:], expires) != sign(KEY, "", job, token, expires)
-    assert sign(KEY, job, "", f"{token}1", expires) != sign(KEY, job, "", token, int(f"1{expires}"))
+    assert sign_link(KEY, both[:cut], both[cut:], "", expires) != sign_link(KEY, job, token, "", expires)
+    assert sign_link(KEY, "", both[:cut], both[cut:], expires) != sign_link(KEY, "", job, token, expires)
+    assert sign_link(KEY, job, "", f"{token}1", expires) != sign_link(KEY, job, "", token, int(f"1{expires}"))
 
 
 @given(st.integers(1, 10**13), st.floats(-2, 2))
@@ -159,10 +162,15 @@ class LinkService:
             on_bad_file=lambda _exc: None,
             on_bad_labels=lambda _exc: None,
         )
-        self.links = self.another()
+        self.key = self.another_key()
+        self.links = self.links_with(self.key)
 
-    def another(self) -> SignedLinks:
-        return SignedLinks(self.folder / "link.key", self.disk, self.gate, clock=lambda: self.now)
+    def another_key(self) -> SigningKey:
+        return SigningKey(self.folder / "link.key", self.disk)
+
+    def links_with(self, key: SigningKey, revoked: Container[str] = ()) -> SignedLinks:
+        sessions = Sessions(key, self.gate, ClientAddresses(()), clock=lambda: self.now)
+        return SignedLinks(key, sessions, self.gate, revoked=revoked, clock=lambda: self.now)
 
     def url(self, token: Token, seconds: int = 60) -> str:
         return self.links.create(PATH, VERSION, token, seconds).target
@@ -179,15 +187,15 @@ class LinkService:
 
 
 @asynccontextmanager
-async def started_links(links: SignedLinks) -> AsyncIterator[None]:
-    async with asynccontextmanager(links.cleanup_ctx)(web.Application()):
+async def loaded(key: SigningKey) -> AsyncIterator[None]:
+    async with asynccontextmanager(key.cleanup_ctx)(web.Application()):
         yield
 
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[LinkService]:
     made = LinkService(tmp_path / "state")
-    async with started_links(made.links):
+    async with loaded(made.key):
         yield made
     made.disk.close()
 
@@ -296,25 +304,23 @@ async def test_link_with_another_spelling_of_its_path_is_refused(service: LinkSe
 async def test_no_link_is_valid_before_the_key_exists(service: LinkService) -> None:
     _, token = await service.token()
     url = service.url(token)
-    later = service.another()
+    key = service.another_key()
+    later = service.links_with(key)
     with pytest.raises(Unauthorized, match=ALIKE):
         service.comes(url, links=later)
     with pytest.raises(Unauthorized, match=ALIKE):
         service.comes(f"/x?{query(b'', 'job', VERSION, token.id, int(NOW * 2000))}", links=later)
-    async with started_links(later):
+    async with loaded(key):
         assert service.comes(url, links=later) == token
 
 
 async def test_revoked_link_is_refused_as_an_expired_one_is(service: LinkService) -> None:
     _, token = await service.token()
     link, other = (service.links.create(PATH, VERSION, token, seconds, inline=False) for seconds in (60, 61))
-    revoked = SignedLinks(
-        service.folder / "link.key", service.disk, service.gate, revoked={link.id}, clock=lambda: service.now
-    )
-    async with started_links(revoked):
-        assert service.comes(other.target, links=revoked) == token
-        with pytest.raises(Unauthorized, match=ALIKE) as refused:
-            service.comes(link.target, links=revoked)
+    revoked = service.links_with(service.key, {link.id})
+    assert service.comes(other.target, links=revoked) == token
+    with pytest.raises(Unauthorized, match=ALIKE) as refused:
+        service.comes(link.target, links=revoked)
     assert (refused.value.reason, refused.value.token_id) == ("link-revoked", token.id)
     assert refused.value.link_id == link.id
 
@@ -336,7 +342,7 @@ async def test_id_of_a_link_is_derived_from_its_signature_only(service: LinkServ
 async def test_unusable_key_prevents_the_service_from_starting(service: LinkService) -> None:
     (service.folder / "link.key").write_bytes(b"short")
     with pytest.raises(BadLinkKey):
-        async with started_links(service.another()):
+        async with loaded(service.another_key()):
             pass
 
 
