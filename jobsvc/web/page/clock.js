@@ -1,0 +1,13 @@
+/** The current time, for components that show ages. */
+
+import { useEffect, useState } from "./html.js";
+
+/** Return the time in milliseconds since the epoch, and render again every `interval` milliseconds. */
+export function useNow(interval = 1000) {
+  const [now, setNow] = useState(Date.now);
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), interval);
+    return () => clearInterval(timer);
+  }, [interval]);
+  return now;
+}
