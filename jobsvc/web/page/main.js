@@ -1,6 +1,7 @@
 /** Starts the page: signs in, then shows the page of the current route. */
 
 import { getAccount, onSignedOut, signIn } from "./api.js";
+import { Header } from "./header.js";
 import { html, render, useEffect, useState } from "./html.js";
 import { JobPage } from "./job/job_page.js";
 import { JobListPage } from "./jobs/job_list_page.js";
@@ -23,7 +24,8 @@ function App() {
   }, []);
   if (account === undefined) return null;
   if (account === null) return html`<${SignInPage} failure=${failure} onSignedIn=${setAccount} />`;
-  return html`<${PAGES[route.page]} key=${route.id} route=${route} account=${account} />`;
+  return html`<${Header} account=${account} />
+    <${PAGES[route.page]} key=${route.id} route=${route} account=${account} />`;
 }
 
 /** Return the account of the session. A token in the fragment (`#token=`) is removed from the address at once. */

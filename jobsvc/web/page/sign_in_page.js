@@ -19,8 +19,8 @@ export function SignInPage({ failure, onSignedIn }) {
     <h1>jobsvc</h1>
     <form onSubmit=${submit}>
       <label>Token <input name="token" type="password" autocomplete="off" required autofocus /></label>
-      <button>Sign in</button>
-      <p role="alert">${message}</p>
+      <button class="primary">Sign in</button>
+      <p role="alert" class="failed">${message}</p>
     </form>
   </main>`;
 }
