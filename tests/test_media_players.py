@@ -14,6 +14,7 @@ from aiohttp import web
 
 from tests.conftest import MakeJob, Serve
 from tests.eventually import until
+from tests.programs import chromium
 from tests.programs.external_programs import needs, run, running_program
 from tests.programs.service_runner import Service
 
@@ -145,13 +146,6 @@ video.onplaying = () => {
 };
 </script>"""
 
-BROWSER: Final = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--disable-dev-shm-usage", "--disable-extensions", "--no-proxy-server", "--mute-audio"),
-    "--autoplay-policy=no-user-gesture-required",
-)
-
 
 @asynccontextmanager
 async def page(text: str, *beside: web.RouteDef) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
@@ -188,7 +182,7 @@ async def test_chromium_plays_a_video_from_a_link_and_seeks_in_it(
     text = PAGE % {"film": await link_to(service), "late": LATE}
     async with (
         page(text) as (address, reports),
-        running_program("chromium", *BROWSER, f"--user-data-dir={tmp_path / 'profile'}", address),
+        running_program("chromium", *chromium.FLAGS, f"--user-data-dir={tmp_path / 'profile'}", address),
     ):
         await until(lambda: reports and reports[-1]["event"] in {"played on", "error"}, 120)
     assert [line["event"] for line in reports] == ["playing", "seeked", "played on"], reports

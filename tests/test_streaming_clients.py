@@ -15,9 +15,10 @@ from aiohttp import ClientSession, web
 from jobsvc.cli.demo_render import DemoFarm
 from tests.conftest import StartProcess
 from tests.eventually import pause, until
+from tests.programs import chromium
 from tests.programs.external_programs import needs, running_program
 from tests.programs.service_runner import Process
-from tests.test_media_players import BROWSER, page
+from tests.test_media_players import page
 from tests.test_real_render import FRAMES, JOB, rendering
 
 EVENTS: Final = f"/api/jobs/{JOB}/events"
@@ -108,7 +109,7 @@ async def test_chromium_follows_a_render_to_its_end(
     text = PAGE % {"token": service.token, "events": EVENTS, "log": LOG}
     async with (
         proxied(service, text) as (address, received),
-        running_program("chromium", *BROWSER, f"--user-data-dir={tmp_path / 'profile'}", address),
+        running_program("chromium", *chromium.FLAGS, f"--user-data-dir={tmp_path / 'profile'}", address),
     ):
         await until(lambda: {line["what"] for line in received} == {"events", "log"}, END)
         with rendering(farm):

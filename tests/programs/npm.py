@@ -1,0 +1,36 @@
+"""Files of packages in npm's registry, through npm itself. Nothing of them is run or installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import pytest
+
+_DEADLINE_S: Final = 60.0
+
+
+def package_files(package: str, version: str, *paths: str) -> list[bytes]:
+    """Return files of a package, by their paths in it; skip the test if npm or its registry is not there."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("not installed: npm")
+    with TemporaryDirectory() as folder:
+        pack = (npm, "pack", "--silent", "--ignore-scripts", f"{package}@{version}")
+        try:
+            subprocess.run(pack, cwd=folder, check=True, capture_output=True, timeout=_DEADLINE_S)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            pytest.skip(f"npm cannot deliver {package}@{version}")
+        (archive,) = Path(folder).iterdir()
+        with tarfile.open(archive) as members:
+            return [_read(members, f"package/{path}") for path in paths]
+
+
+def _read(archive: tarfile.TarFile, name: str) -> bytes:
+    member = archive.extractfile(name)
+    assert member is not None, name
+    return member.read()
