@@ -189,6 +189,17 @@ TOKEN: Final = (
     Scene(400, "bad-request", query="?verbose=1"),
 )
 
+PAGE: Final = {"Sec-Fetch-Site": "same-origin"}
+ELSEWHERE: Final = {"Sec-Fetch-Site": "cross-site"}
+END_SESSION: Final = (
+    Scene(204, headers=PAGE),
+    Scene(400, "bad-request", PAGE, query="?all=1"),
+    Scene(403, "cross-origin-request", ELSEWHERE),
+    Scene(405, "method-not-allowed", method="PUT"),
+    *(scene for scene in OPEN if scene.status in {400, 414, 417, 431}),
+)
+START_SESSION: Final = (*END_SESSION, replace(NOBODY, headers=PAGE))
+
 SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     "listJobs": (*LIST, spent(FRESH + 5)),
     "headJobs": (*LIST, spent(FRESH + 6)),
@@ -222,6 +233,8 @@ SCENES: Final[Mapping[str, tuple[Scene, ...]]] = {
     "createDownloadLink": (*LINK, spent(FRESH + 4)),
     "getToken": TOKEN,
     "headToken": TOKEN,
+    "startSession": START_SESSION,
+    "endSession": END_SESSION,
     "getDescription": (*OPEN, *TAGGED),
     "headDescription": (*OPEN, *TAGGED),
     "getHealth": OPEN,
@@ -257,7 +270,7 @@ def test_each_documented_response_is_provoked(
     response = ask(method)
     assert_conforms(name, response, server_error=scene.status >= 500)
     assert response.status_code == scene.status
-    assert bool(response.content) == (method != "HEAD" and scene.status != 304)
+    assert bool(response.content) == (method != "HEAD" and scene.status not in {204, 304})
     if response.content and scene.code is not None:
         assert response.json()["code"] == scene.code
 
@@ -269,7 +282,7 @@ def test_every_documented_response_but_internal_errors_has_a_scene() -> None:
     provoked |= {("downloadZip", 206, None), ("downloadZip", 416, "range-not-satisfiable")}
     provoked.add(("getLogs", 429, "too-many-downloads"))  # by tests/web/ratelimit/test_download_slots.py
     provoked |= {(name, 429, "too-many-streams") for name in STREAMS}
-    provoked |= {(name, 429, "rate-limited") for name in ("getToken", "headToken")}
+    provoked |= {(name, 429, "rate-limited") for name in ("getToken", "headToken", "startSession")}
     provoked |= {(name, 204, None) for name in (*ENDING, *map(head_of, ENDING))}  # the same
     faults = {(name, 500, "internal") for name in OPERATIONS}
     # tests/web/connection/test_connection_limits.py provokes these.
@@ -400,6 +413,9 @@ def test_wrong_token_above_the_limit_is_answered_as_documented(strict: Service) 
         response = strict.ask(method, "/api/me", token="jsvc_" + "x" * 43)
         assert_conforms(name, response)
         assert response.status_code == 429
+    response = strict.ask("POST", "/ui/session", PAGE, token="jsvc_" + "x" * 43)
+    assert_conforms("startSession", response)
+    assert response.status_code == 429
     assert wrong[1].json()["code"] == "rate-limited"
 
 
@@ -504,6 +520,7 @@ def test_example_of_a_digest_is_what_the_service_answers(
         ("bad-request-parameter", "/api/jobs?status=paused", {}),
         ("unauthorized", f"/api/jobs/{COMPLETED}", {}),
         ("insufficient-scope", f"/api/jobs/{COMPLETED}/download", {}),
+        ("cross-origin-request", "/ui/session", ELSEWHERE),
         ("not-found", "/api", {}),
         ("job-not-found", "/api/jobs/unknown", {}),
         ("log-missing", f"/api/jobs/{QUEUED}/logs", {}),
@@ -523,7 +540,7 @@ def test_example_of_a_problem_is_what_the_service_answers(
 ) -> None:
     bodies = {"bad-request-body": b'{"expires": 60}', "content-too-large": b" " * 65_537}
     body = (bodies | {"unsupported-media-type": b"{}"}).get(code)
-    method = "POST" if body or code == "method-not-allowed" else "GET"
+    method = "POST" if body or code in {"method-not-allowed", "cross-origin-request"} else "GET"
     token = service.tokens[JOBS_ONLY] if code == "insufficient-scope" else None
     anonymous = code == "unauthorized"
     answered = service.ask(method, target, headers, token, anonymous=anonymous, body=body).json()

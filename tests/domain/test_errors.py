@@ -27,14 +27,14 @@ def test_every_error_of_the_module_is_in_the_tree() -> None:
 
 def test_every_leaf_has_its_own_code() -> None:
     codes = [leaf.code for leaf in LEAVES]
-    assert len(codes) == len(set(codes)) == 18
+    assert len(codes) == len(set(codes)) == 19
     assert ApiError.code == "internal"
 
 
 def test_codes_are_the_documented_ones() -> None:
     assert {kind.code for kind in ALL} == {
-        "unauthorized", "insufficient-scope", "job-not-found", "output-missing", "file-missing",
-        "log-missing", "not-found",
+        "unauthorized", "insufficient-scope", "cross-origin-request", "job-not-found", "output-missing",
+        "file-missing", "log-missing", "not-found",
         "job-not-completed", "job-failed", "job-canceled", "output-replaced", "rate-limited",
         "too-many-files", "too-many-downloads", "too-many-streams", "too-many-connections",
         "storage-unavailable", "bad-request", "request-timeout", "internal",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from aiohttp import web
 
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.sessions import Sessions
-from jobsvc.web.endpoints.me import describe
-from jobsvc.web.responses import json_response
 
 
 class BrowserSessionEndpoint:
@@ -18,15 +18,18 @@ class BrowserSessionEndpoint:
         self._sessions = sessions
 
     async def sign_in(self, request: web.Request) -> web.StreamResponse:
-        """Handle POST: set the cookie; the response describes the token."""
-        token = request[TOKEN]
-        response = json_response.uncached(describe(token))
-        self._sessions.start(request, response, token)
+        """Handle POST: set the cookie."""
+        response = _empty()
+        self._sessions.start(request, response, request[TOKEN])
         return response
 
     async def sign_out(self, request: web.Request) -> web.StreamResponse:
-        """Handle DELETE: remove the cookie, whether or not its session is valid."""
+        """Handle DELETE: remove the cookie, valid or not. Raises CrossOriginRequest."""
         query_params.reject_unknown(request.query)
-        response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+        response = _empty()
         self._sessions.end(request, response)
         return response
+
+
+def _empty() -> web.Response:
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
