@@ -62,6 +62,17 @@ def test_every_error_of_the_domain_has_a_row() -> None:
     assert codes(ApiError) <= {row[0] for row in _table(API, "Errors")}
 
 
+def test_fields_for_pages_of_other_origins_are_those_of_the_service() -> None:
+    from jobsvc.web.headers import cors  # noqa: PLC0415 - as above
+
+    section = API.partition("\n## Pages of other origins\n")[2].partition("\n## ")[0]
+    sends, reads = (
+        section.partition(f"{start} ")[2].partition(".\n")[0] for start in ("can send", "can read")
+    )
+    assert tuple(re.findall(r"`(.+?)`", sends)) == cors.REQUEST_FIELDS
+    assert tuple(re.findall(r"`(.+?)`", reads))[:-1] == cors.RESPONSE_FIELDS
+
+
 def test_routes_equal_those_of_the_service(tmp_path: Path) -> None:
     from jobsvc.service import build_app  # noqa: PLC0415 - as above
 

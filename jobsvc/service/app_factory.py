@@ -14,6 +14,7 @@ from jobsvc.service.lifespan import add_lifespan
 from jobsvc.service.limits import LIMITS, RANGES, Limits, budget_rates
 from jobsvc.settings import Settings
 from jobsvc.storage.state.link_record import IssuedLink
+from jobsvc.web.app.cors import CrossOrigin
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.app.middleware import RequestMiddleware
 from jobsvc.web.app.routes import Endpoints, add_routes
@@ -70,10 +71,20 @@ def build_app(
         max_connections=parts.connection_limits.max_connections,
     )
     further_ranges = FurtherRanges(budgets.pop(RANGES), parts.client_addresses, job_id_of)
-    guard = Guard(parts.authenticator, parts.sessions, budgets, failures, parts.client_addresses)
+    middleware = RequestMiddleware(parts.metrics)
+    cross_origin = CrossOrigin(settings.cors_origins, middleware)
+    guard = Guard(
+        parts.authenticator,
+        parts.sessions,
+        budgets,
+        failures,
+        parts.client_addresses,
+        fast_lines=cross_origin.fast_lines,
+    )
     add_routes(
         app,
-        middleware=RequestMiddleware(parts.metrics),
+        middleware=middleware,
+        cross_origin=cross_origin,
         guard=guard,
         sessions=parts.sessions,
         links=parts.links,

@@ -202,6 +202,15 @@ class Settings:
             "URL of the service as clients see it, for links and downloadUrl.",
         ),
     ] = ""
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Spec(
+            parsers.cors_origin,
+            "ORIGIN",
+            "Origin whose pages can use the API, such as https://portal.example.com; repeatable.",
+            splits=_LIST,
+        ),
+    ] = ()
     max_link_age: Annotated[
         int, Spec(parsers.integer(1, parsers.YEAR_S), "SECONDS", "Maximum lifetime of a download link.")
     ] = 86_400
@@ -241,6 +250,7 @@ _SINGULAR: Final = {
     "output_roots": "output-root",
     "status_aliases": "status-alias",
     "trusted_proxies": "trusted-proxy",
+    "cors_origins": "cors-origin",
 }
 """Option names of repeatable options: singular, while the setting's name is plural."""
 

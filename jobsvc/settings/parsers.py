@@ -65,6 +65,25 @@ def public_url(text: str) -> str:
     return text.rstrip("/")
 
 
+_ORIGIN: Final = re.compile(
+    r"(?!file:)[a-z][a-z0-9+.-]{0,31}://(?:[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::[1-9][0-9]{0,4})?"
+)
+_DEFAULT_PORT: Final = re.compile(r"http:.*:80|https:.*:443")
+
+
+def cors_origin(text: str) -> str:
+    """Accept an origin exactly as browsers send it: lower case, without a default port and without a path.
+
+    `*` and `null`, which any page can have, are refused.
+    """
+    if not _ORIGIN.fullmatch(text) or _DEFAULT_PORT.fullmatch(text):
+        raise ValueError(
+            "is not an origin such as https://portal.example.com"
+            " (lower case, no path, no trailing slash, no port 80 for http or 443 for https)"
+        )
+    return text
+
+
 _REDIS_URL: Final = re.compile(
     r"(rediss?://(?:[^/?#\s@]*@)?(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}))(?::([0-9]{1,5}))?"
     r"((?:/[0-9]{1,4})?(?:\?[^#\s]*)?)",

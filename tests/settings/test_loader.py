@@ -34,6 +34,7 @@ WRONG = {
     "instance": "a b",
     "trusted-proxy": "10.0.0.1/8",
     "public-url": "render.example.com",
+    "cors-origin": "*",
     "max-link-age": "0",
     "max-connections": "-1",
     "header-timeout": "0",

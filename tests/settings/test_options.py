@@ -14,7 +14,7 @@ FIXED = """
 --limit-status --limit-list --limit-events --limit-logs --limit-download --limit-files
 --limit-auth-failures
 --max-downloads --max-downloads-per-token --max-streams --max-streams-per-token
---max-connections --trusted-proxy --public-url --max-link-age --header-timeout --send-timeout
+--max-connections --trusted-proxy --public-url --cors-origin --max-link-age --header-timeout --send-timeout
 --download-rate --shutdown-grace --config JOBS_ROOT
 """
 
@@ -65,11 +65,13 @@ def test_names_follow_one_rule() -> None:
 def test_only_repeatable_options_are_split() -> None:
     assert option("output-root").split("/a b:/c") == ["/a b", "/c"]
     assert option("trusted-proxy").split("10.0.0.0/8, ::1\n192.0.2.1") == ["10.0.0.0/8", "::1", "192.0.2.1"]
+    assert option("cors-origin").split("https://a.b, http://c:1") == ["https://a.b", "http://c:1"]
     assert option("status-alias").split("paused=queued,held=queued") == ["paused=queued", "held=queued"]
     assert [option.name for option in OPTIONS if option.repeatable] == [
         "output-root",
         "status-alias",
         "trusted-proxy",
+        "cors-origin",
     ]
 
 

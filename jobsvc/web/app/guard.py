@@ -27,6 +27,9 @@ from jobsvc.web.ratelimit.further_ranges import FurtherRanges
 FastHandler = Callable[[FastRequest], HTTPStatus | None]
 """Responds without waiting and returns the status, or does nothing and returns None."""
 
+PrepareFast = Callable[[FastRequest, Token], PreparedResponse | None]
+"""Prepares a response without waiting, or returns None if it cannot."""
+
 Authenticate = Callable[[web.Request], Token]
 """Returns the token of a request, or raises Unauthorized."""
 
@@ -44,13 +47,19 @@ class Guard:
         budgets: Mapping[str, Budget],
         failures: AuthFailures,
         client_addresses: ClientAddresses,
+        *,
+        fast_lines: str = "",
     ) -> None:
-        """`budgets` are keyed by the name that routes use. Sessions are accepted on all but fast paths."""
+        """`budgets` are keyed by the name that routes use. Sessions are accepted on all but fast paths.
+
+        `fast_lines` are header lines that responses on the fast path have besides those of the budget.
+        """
         self._authenticator = authenticator
         self._sessions = sessions
         self._budgets = budgets
         self._failures = failures
         self._client_addresses = client_addresses
+        self._fast_lines = fast_lines
 
     def wrap(
         self,
@@ -122,7 +131,7 @@ class Guard:
 
     def wrap_fast(
         self,
-        handler: Callable[[FastRequest, Token], PreparedResponse | None],
+        handler: PrepareFast,
         *,
         scope: str,
         budget: str,
@@ -134,6 +143,7 @@ class Guard:
         budget is not refused: the general path does both, and handles requests without Authorization.
         """
         authenticate, charged = self._authenticator.authenticate, self._budgets[budget]
+        handler = _with_lines(handler, self._fast_lines) if self._fast_lines else handler
 
         def guarded(request: FastRequest) -> HTTPStatus | None:
             token = authenticate(request.headers)
@@ -171,3 +181,13 @@ class Guard:
         except RateLimited as exc:
             exc.reason, exc.token_id = failure.reason, failure.token_id
             raise
+
+
+def _with_lines(prepare: PrepareFast, lines: str) -> PrepareFast:
+    def with_lines(request: FastRequest, token: Token) -> PreparedResponse | None:
+        prepared = prepare(request, token)
+        if prepared is None:
+            return None
+        return PreparedResponse(prepared.status, lambda further: prepared.send(further + lines))
+
+    return with_lines

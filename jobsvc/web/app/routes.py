@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
+from jobsvc.web.app.cors import CROSS_ORIGIN, CrossOrigin
 from jobsvc.web.app.fast_router import FastRoute, FastRouter
 from jobsvc.web.app.guard import Authenticate, Guard
 from jobsvc.web.app.middleware import RequestMiddleware, handle_expect
@@ -65,6 +66,7 @@ def add_routes(
     app: web.Application,
     *,
     middleware: RequestMiddleware,
+    cross_origin: CrossOrigin,
     guard: Guard,
     sessions: Sessions,
     links: SignedLinks,
@@ -142,6 +144,7 @@ def add_routes(
         ),
     }
     app.middlewares.append(web.middleware(middleware))
+    app[CROSS_ORIGIN] = cross_origin
     app[FAST_ROUTER] = FastRouter(middleware, status, download, file)
     app.add_routes([web.get(path, handler, expect_handler=handle_expect) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=handle_expect) for path, handler in posts.items()])

@@ -12,6 +12,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from jobsvc.domain.errors import TooManyConnections
 from jobsvc.observe import request_id
 from jobsvc.web import problems
+from jobsvc.web.app.cors import CROSS_ORIGIN
 from jobsvc.web.app.middleware import framework_error
 from jobsvc.web.app.routes import FAST_ROUTER
 from jobsvc.web.connection.closing import drain
@@ -45,11 +46,12 @@ class ServiceRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         router, limits = self.app[FAST_ROUTER], self.app[CONNECTION_LIMITS]
+        cross_origin = self.app[CROSS_ORIGIN]
         handler = router.wrap(_with_problem_body(server.request_handler))
         # aiohttp has no public way to set the class of a connection's handler.
         fast_server = FastPathServer(
-            handler,
-            restricted_handler=probes_only(handler),
+            cross_origin.add_fields(cross_origin.answer_preflights(handler)),
+            restricted_handler=cross_origin.add_fields(probes_only(handler)),
             limits=limits,
             count_unparsed=router.count_unparsed,
             try_fast=router.try_fast,

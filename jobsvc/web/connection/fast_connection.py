@@ -196,4 +196,5 @@ def _is_plain_get(message: RawRequestMessage) -> bool:
         and not message.should_close
         and not message.upgrade
         and hdrs.EXPECT not in message.headers
+        and hdrs.ORIGIN not in message.headers  # its response may need more fields: web/app/cors.py
     )

@@ -64,9 +64,9 @@ ParsedHead: TypeAlias = RawRequestMessage
 
 
 class SendResponse(Protocol):
-    """Sends a response; `budget` is the RateLimit lines of its head."""
+    """Sends a response; `further` is the lines of its head that depend on the request's budget and origin."""
 
-    def __call__(self, budget: str) -> object:
+    def __call__(self, further: str) -> object:
         """Send the response."""
 
 

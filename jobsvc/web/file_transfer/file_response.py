@@ -170,8 +170,8 @@ class FileResponder:
             return None
         state, status = TransferState(request.job_id, (), len(body), token), selection.evaluation.status
 
-        def send(budget: str) -> None:
-            single_write.write_fast(connection := request.connection, status, head_lines, body, budget)
+        def send(further: str) -> None:
+            single_write.write_fast(connection := request.connection, status, head_lines, body, further)
             if connection.has_unsent_bytes():
                 self.read_buffer.detach()
             if connection.write_paused:

@@ -17,8 +17,7 @@ from jobsvc.storage.nonblocking.cached_read import Body
 from jobsvc.web.connection.connection import Connection, connection_of
 from jobsvc.web.connection.response_stream import SentResponse
 from jobsvc.web.headers.http_dates import format_date
-from jobsvc.web.ratelimit import budgets
-from jobsvc.web.responses.common_headers import common_header_lines
+from jobsvc.web.responses.common_headers import common_header_lines, further_lines
 
 # Looking up a member of an enumeration takes a third of a microsecond.
 OK: Final = HTTPStatus.OK
@@ -45,28 +44,30 @@ def write_response(
     plain = request.method == "GET" and request.version == HttpVersion11 and request.keep_alive
     if not plain or request.transport is None:
         return None
-    budget, connection = budgets.lines(request), connection_of(request)
+    further, connection = further_lines(request), connection_of(request)
     if isinstance(body, tuple) and len(body) > 1:
-        connection.write_parts((_head(status, field_lines, sum(map(len, body)), budget), *body))
+        connection.write_parts((_head(status, field_lines, sum(map(len, body)), further), *body))
     else:
         joined = body[0] if isinstance(body, tuple) else body
-        write_fast(connection, status, field_lines, joined, budget)
+        write_fast(connection, status, field_lines, joined, further)
     return _SENT[status]
 
 
-def write_fast(connection: Connection, status: HTTPStatus, field_lines: str, body: Body, budget: str) -> None:
-    """Write such a response to a plain GET; `budget` is the result of `budgets.lines`."""
-    head = _head(status, field_lines, len(body), budget)
+def write_fast(
+    connection: Connection, status: HTTPStatus, field_lines: str, body: Body, further: str
+) -> None:
+    """Write such a response to a plain GET; `further` is what `further_lines` would return."""
+    head = _head(status, field_lines, len(body), further)
     if len(body) <= _MAX_COPIED_BYTES:
         connection.write_soon(head + body)
     else:
         connection.write_parts((head, body))
 
 
-def _head(status: HTTPStatus, field_lines: str, size: int, budget: str) -> bytes:
+def _head(status: HTTPStatus, field_lines: str, size: int, further: str) -> bytes:
     # The Content-Length of a 304 would have to be that of the 200 (RFC 9110, section 8.6), so it is omitted.
     length = "" if status is NOT_MODIFIED else f"Content-Length: {size}\r\n"
-    common = common_header_lines(budget)
+    common = common_header_lines(further)
     text = f"{_BEGINNING[status]}{field_lines}{common}{length}Date: {format_date(int(time.time()))}\r\n\r\n"
     return text.encode()
 

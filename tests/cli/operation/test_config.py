@@ -48,6 +48,7 @@ def test_output_is_a_config_file_of_the_same_settings(tmp_path: Path) -> None:
     words = [
         "/srv/a b", "--output-root", "/x", "--output-root", 'anna=/y"z', "--status-alias", "paused=queued",
         "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1", "--download-rate", "10Mi", "--public-url", "https://a.b/c",
+        "--cors-origin", "https://c.d", "--cors-origin", "http://[::1]:3000",
         "--max-age", "0.5", "--instance", "a:1", "--watch", "poll", "--secrets-dir", "s", "--state-dir", "/z",
     ]  # fmt: skip
     file = tmp_path / "shown.toml"
@@ -57,7 +58,7 @@ def test_output_is_a_config_file_of_the_same_settings(tmp_path: Path) -> None:
     assert {name: getattr(from_file, name) for name in plain} == plain
     again = show("--config", file).stdout
     assert tomllib.loads(again) == tomllib.loads(file.read_text())
-    assert len(from_file.output_roots) == len(from_file.trusted_proxies) == 2
+    assert len(from_file.output_roots) == len(from_file.trusted_proxies) == len(from_file.cors_origins) == 2
 
 
 def test_password_is_not_shown() -> None:
