@@ -1,114 +1,113 @@
 /** What the job page says about a job, from its document in the API. Pure functions. */
 
-import { formatAge, formatDuration, formatSize } from "../format.js";
 import { jobUrl } from "../api.js";
+import { formatAge, formatDuration, formatSize } from "../format.js";
 
 const SHOWN = {
   video: /^video\/(mp4|webm|quicktime|ogg)$/,
   audio: /^audio\/(mpeg|ogg|flac|mp4|x-wav)$/,
   image: /^image\/(png|jpeg|gif|webp|avif|bmp)$/,
 };
-const MAX_IMAGE_SIZE = 32_000_000; // bytes; larger images are shown only if they are opened as files
+const MAX_IMAGE_SIZE = 32_000_000; // bytes
 
-/** Return how a browser shows a media type: "video", "audio" or "image"; undefined if it does not. */
-export function shownAs(contentType) {
-  return Object.keys(SHOWN).find((kind) => SHOWN[kind].test(contentType));
+/** Return how a browser shows a file: "video", "audio" or "image"; undefined if it does not, or if an image is too large. */
+export function shownAs({ contentType, size }) {
+  const kind = Object.keys(SHOWN).find((name) => SHOWN[name].test(contentType));
+  return kind === "image" && size > MAX_IMAGE_SIZE ? undefined : kind;
 }
 
-/** Return the URL of an output for downloads: of the file, or of the tar archive of its files. */
-export function downloadUrl(id, output) {
-  const query = output.downloadUrl.split("?")[1];
-  if (output.role === "main") return jobUrl(id, "download") + (query ? `?${query}` : "");
-  return output.kind === "file" ? fileUrl(id, output.name, output) : archiveUrl(id, "tar", output.name);
-}
-
-/** Return the URL of a file by the name of its output and, unless the output is the file, its path. */
-export function fileUrl(id, outputName, { downloadUrl: url, path }) {
+/** Return the URL of a file. Without `path`, the output is the file; `downloadUrl` has its version. */
+export function fileUrl(id, outputName, { downloadUrl, path }) {
   const parts = path === undefined ? [] : path.split("/").map(encodeURIComponent);
-  return `${jobUrl(id, "files", outputName, ...parts)}?${url.split("?")[1]}`;
+  return `${jobUrl(id, "files", outputName, ...parts)}?${downloadUrl.split("?")[1]}`;
 }
 
-/** Return the URL of the archive of one output or, without a name, of all outputs. `format`: "tar" or "zip". */
-export function archiveUrl(id, format, outputName) {
-  return jobUrl(id, `archive.${format}`) + (outputName ? `?output=${outputName}` : "");
-}
-
-/** Return the file name of the main output, and the name of any other: the API has no more of it. */
-export function outputTitle(job, output) {
-  const path = output.role === "main" && job.outputPath;
-  return path ? path.replace(/\/+$/, "").split("/").pop() : output.name;
-}
-
-/** Return what to show of a job's outputs: `{kind, output, poster}`; undefined if a browser can show none. */
+/** Return what to show of outputs: `{kind, output, poster}`; undefined if a browser can show none of them. */
 export function choosePreview(outputs) {
   const find = (kind, ...roles) => roles
-    .map((role) => outputs.find((output) => output.role === role && isShownAs(output, kind)))
-    .find((output) => output !== undefined);
-  for (const kind of ["video", "audio"]) {
-    const output = find(kind, "preview", "main");
+    .map((role) => outputs.find((output) => output.role === role && shownAs(output) === kind))
+    .find(Boolean);
+  for (const kind of ["video", "audio", "image"]) {
+    const output = find(kind, "preview", "main", "thumbnail");
     if (output) return { kind, output, poster: find("image", "thumbnail", "preview") };
   }
-  const output = find("image", "preview", "main", "thumbnail");
-  return output && { kind: "image", output };
+  return undefined;
 }
 
-function isShownAs({ kind, contentType, size }, shown) {
-  return kind === "file" && shownAs(contentType) === shown && (shown !== "image" || size <= MAX_IMAGE_SIZE);
+/**
+ * Return what the list of outputs has in its rows: `title`, `output` (undefined for all files), `downloads` (labels and
+ * URLs), `link` (the body of a request for a link; undefined if the API has none) and `filter` of the list of files.
+ */
+export function outputRows(job) {
+  const rows = job.outputs.map((output) => (output.kind === "file" ? fileRow(job, output) : archiveRow(job, output)));
+  const all = { title: "All files", downloads: archives(job.id, ""), link: { archive: "zip" }, filter: "" };
+  if (rows.length > 1) return [...rows, all];
+  return rows[0].output.kind === "file" ? rows : [{ ...rows[0], link: all.link }];
 }
 
-/** Return a sentence about a job's state at `now`, in milliseconds since the epoch. */
+function fileRow(job, output) {
+  const isMain = output.role === "main";
+  const url = isMain ? `${jobUrl(job.id, "download")}?${output.downloadUrl.split("?")[1]}` : fileUrl(job.id, output.name, output);
+  return { title: title(job, output), output, downloads: [["Download", url]], link: isMain ? {} : { file: output.name } };
+}
+
+function archiveRow(job, output) {
+  const filter = `output=${output.name}`;
+  const link = output.role === "main" ? {} : undefined;
+  return { title: title(job, output), output, downloads: archives(job.id, filter), link, filter };
+}
+
+function archives(id, filter) {
+  return ["tar", "zip"].map((format) => [`Download ${format}`, jobUrl(id, `archive.${format}`) + (filter && `?${filter}`)]);
+}
+
+/** The file name of the main output. Of the others, the API has only the name. */
+function title({ outputPath }, { role, name }) {
+  return (role === "main" && outputPath?.match(/([^/]+)\/*$/)?.[1]) || name;
+}
+
+/** Return a page of the list of files in words: "12 frames, 3.4 MB, 2 missing". */
+export function filesText({ totalFiles, totalSize, missingFrames = {}, leftOut }, noun) {
+  const missing = Object.values(missingFrames).reduce((sum, count) => sum + count, 0);
+  const count = `${totalFiles} ${noun}${totalFiles === 1 ? "" : "s"}`;
+  return [count, formatSize(totalSize), missing && `${missing} missing`, leftOut && `${leftOut} that cannot be served`]
+    .filter(Boolean).join(", ");
+}
+
+/** Return a phrase about a job's state at `now`, in milliseconds since the epoch: "3 h ago, rendered in 2 min". */
 export function summary(job, now) {
-  const took = job.startedAt && job.completedAt && formatDuration(secondsBetween(job.startedAt, job.completedAt));
-  const ended = formatAge(job.completedAt ?? job.updatedAt, now);
-  switch (job.status) {
-    case "queued": return `Waiting for ${formatDuration((now - Date.parse(job.createdAt)) / 1000)}`;
-    case "rendering": return [job.startedAt && `For ${elapsed(job, now)}`, remaining(job, now)].filter(Boolean).join(", ");
-    case "completed": return `${ended}${took ? `, rendered in ${took}` : ""}`;
-    default: return `${ended}${took ? ` after ${took}` : ""}`;
-  }
+  if (job.done) return [formatAge(job.completedAt ?? job.updatedAt, now), took(job)].filter(Boolean).join(", ");
+  const since = duration(job.status === "queued" ? job.createdAt : job.startedAt ?? job.updatedAt, now);
+  return [`for ${since}`, remaining(job, now)].filter(Boolean).join(", ");
 }
 
-function elapsed(job, now) {
-  return formatDuration((now - Date.parse(job.startedAt)) / 1000);
+function took({ status, startedAt, completedAt }) {
+  if (!startedAt || !completedAt) return "";
+  return `${status === "completed" ? "rendered in" : "after"} ${duration(startedAt, Date.parse(completedAt))}`;
 }
 
-function remaining({ estimatedCompletionAt }, now) {
-  if (!estimatedCompletionAt) return "";
-  const seconds = (Date.parse(estimatedCompletionAt) - now) / 1000;
-  return seconds > 0 ? `about ${formatDuration(seconds)} left` : `${formatDuration(-seconds)} later than estimated`;
+function remaining({ estimatedCompletionAt: end }, now) {
+  if (!end) return "";
+  return Date.parse(end) > now ? `about ${formatDuration((Date.parse(end) - now) / 1000)} left` : `${duration(end, now)} late`;
 }
 
-function secondsBetween(from, to) {
-  return (Date.parse(to) - Date.parse(from)) / 1000;
+function duration(from, to) {
+  return formatDuration((to - Date.parse(from)) / 1000);
 }
 
-/** Return the progress in words: "42 %", with frames "42 %, 105 of 250 frames". */
+/** Return the progress in words: "42 %, 105 of 250 frames". */
 export function progressText({ progress, framesDone, framesTotal }) {
   const frames = [framesDone, framesTotal].filter((count) => count !== undefined);
   return `${Math.floor(progress)} %${frames.length ? `, ${frames.join(" of ")} frames` : ""}`;
 }
 
-/** Return the files of an output in words, from a page of the list of files: "12 frames, 3.4 MB, 2 missing". */
-export function filesText({ totalFiles, totalSize, missingFrames, leftOut }, kind) {
-  const noun = (kind === "sequence" ? "frame" : "file") + (totalFiles === 1 ? "" : "s");
-  const missing = Object.values(missingFrames ?? {}).reduce((sum, count) => sum + count, 0);
-  return [
-    `${totalFiles} ${noun}`,
-    formatSize(totalSize),
-    missing && `${missing} missing`,
-    leftOut && `${leftOut} that cannot be served`,
-  ].filter(Boolean).join(", ");
-}
-
-/** Parse a job's document. Integers that JavaScript cannot represent become text with all their digits. */
+/** Parse a job's document. Integers that JavaScript cannot represent become text, with all their digits. */
 export function parseJob(text) {
-  return JSON.parse(text, (_name, value, context) =>
-    typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source) ? context.source : value);
+  const keepDigits = (value, source) => (/^-?\d{16,}$/.test(source) && !Number.isSafeInteger(value) ? source : value);
+  return JSON.parse(text, (_name, value, context) => keepDigits(value, context?.source));
 }
 
-/** Return a value of the metadata as text: short ones in one line. */
+/** Return a value of the metadata as text. */
 export function metadataText(value) {
-  if (typeof value === "string") return value;
-  const line = JSON.stringify(value);
-  return line.length > 80 ? JSON.stringify(value, null, 2) : line.replaceAll(/,(?=["\d[{tfn-])/g, ", ");
+  return typeof value === "string" ? value : JSON.stringify(value, null, 1).replaceAll(/\n */g, " ");
 }

@@ -2,49 +2,67 @@
 
 import { useNow } from "../clock.js";
 import { formatDuration, formatTime } from "../format.js";
-import { html, useEffect } from "../html.js";
+import { html, useEffect, useRef } from "../html.js";
 import { followLink, routeUrl } from "../router.js";
 import { ProgressBar, StalledBadge, StateLabel } from "../state_label.js";
-import { Details, Metadata, Times } from "./facts.js";
-import { choosePreview, progressText, summary } from "./job_model.js";
+import { Details, LongText, Metadata } from "./facts.js";
+import { progressText, summary } from "./job_model.js";
 import { useJob } from "./job_source.js";
-import { LongText } from "./long_text.js";
 import { Outputs } from "./outputs.js";
-import { Preview } from "./preview.js";
 
 export function JobPage({ route: { id }, account }) {
   const source = useJob(id);
   const now = useNow();
   const { job } = source;
-  useTitle(id, job);
-  return html`<main class="job">
-    <${Notices} source=${source} now=${now} />
-    ${job ? html`<${Job} job=${job} account=${account} now=${now} />` : html`<${WithoutJob} id=${id} source=${source} />`}
-  </main>`;
-}
-
-function useTitle(id, job) {
   const state = job && (job.status === "rendering" ? `${Math.floor(job.progress)} %` : job.status);
   useEffect(() => {
     document.title = [state, id, "jobsvc"].filter(Boolean).join(" · ");
   }, [id, state]);
+  return html`<main class="job">
+    <div role="status"><${Notice} source=${source} now=${now} /></div>
+    ${job ? html`<${Job} job=${job} account=${account} now=${now} />` : html`<${NoJob} id=${id} isGone=${source.isGone} />`}
+  </main>`;
 }
 
-function Job({ job, account, now }) {
-  const canDownload = account.scopes.some((scope) => scope === "outputs:read" || scope === "admin");
-  const isCompleted = job.status === "completed";
-  const preview = isCompleted && canDownload && choosePreview(job.outputs ?? []);
+/** Why the page does not show the current state, if it does not. */
+function Notice({ source: { job, isGone, error, retryAt, stale, reload }, now }) {
+  if (error) {
+    const seconds = formatDuration((retryAt - now) / 1000);
+    return html`<p class="notice warning">
+      ${error.status ? error.message : "The service cannot be reached."} Next attempt in ${seconds}.${" "}
+      <button onClick=${reload}>Try now</button>
+    </p>`;
+  }
+  const reason = isGone
+    ? job && "This job no longer exists, or your token may not see it any more. This is its last state."
+    : stale && `${STALE_REASONS[stale.reason] ?? ""} This is its state of ${formatTime(stale.time)}.`;
+  return reason && html`<p class="notice warning">${reason}</p>`;
+}
+
+const STALE_REASONS = {
+  "record-unreadable": "The record of the job cannot be read.",
+  "storage-unavailable": "The storage does not respond.",
+};
+
+function NoJob({ id, isGone }) {
+  return html`<div class="empty">
+    <h1><bdi>${id}</bdi></h1>
+    <p>${isGone ? "No job with this id exists, or your token may not see it." : "Loading…"}</p>
+    <p><a href=${routeUrl({})} onClick=${followLink}>All jobs</a></p>
+  </div>`;
+}
+
+function Job({ job, account: { scopes }, now }) {
+  const canDownload = scopes.includes("outputs:read") || scopes.includes("admin");
   return html`<${Heading} job=${job} now=${now} />
     <div class="columns">
-      <div class="results">
-        ${isCompleted && html`<${Outputs} job=${job} canDownload=${canDownload} />`}
-        ${preview && html`<${Preview} id=${job.id} preview=${preview} />`}
-        ${job.logs && html`<${LogTail} job=${job} />`}
-      </div>
+      ${job.status === "completed" && html`<div>
+        ${canDownload ? html`<${Outputs} job=${job} />` : html`<p class="notice">Downloads need a token with the scope outputs:read.</p>`}
+      </div>`}
+      ${job.logs && html`<${LogTail} job=${job} />`}
       <div class="record">
-        <${Times} job=${job} now=${now} />
-        <${Metadata} metadata=${job.metadata} />
         <${Details} job=${job} />
+        <${Metadata} metadata=${job.metadata} />
       </div>
     </div>`;
 }
@@ -55,50 +73,27 @@ function Heading({ job, now }) {
     <${LogLink} id=${job.id}>Log<//>
     ${job.error && html`<p class="notice error"><${LongText} text=${job.error} /></p>`}
     <p class="state-line">
-      <${StateLabel} status=${job.status} />${job.stalled && html`<${StalledBadge} />`}
-      <span>${summary(job, now)}</span>${job.phase && html`<span class="muted"><${LongText} text=${job.phase} limit=${200} /></span>`}
+      <span><${StateLabel} status=${job.status} /> ${summary(job, now)}</span>
+      ${job.stalled && html`<${StalledBadge} />`}
       <span class="number">${progressText(job)}</span>
+      ${job.phase && html`<span><${LongText} text=${job.phase} limit=${100} /></span>`}
     </p>
     <${ProgressBar} job=${job} />
   </div>`;
 }
 
-function LogTail({ job }) {
+function LogTail({ job: { id, logs } }) {
+  const text = useRef();
+  useEffect(() => {
+    text.current.scrollTop = text.current.scrollHeight;
+  }, [logs]);
   return html`<section class="card">
     <h2>End of the log</h2>
-    <pre class="log-tail" tabindex="0" aria-label="End of the log">${job.logs}</pre>
-    <${LogLink} id=${job.id}>Whole log<//>
+    <pre ref=${text} class="log-tail" tabindex="0" aria-label="End of the log">${logs}</pre>
+    <${LogLink} id=${id}>Whole log<//>
   </section>`;
 }
 
 function LogLink({ id, children }) {
   return html`<a class="button" href=${routeUrl({ job: id, view: "log" })} onClick=${followLink}>${children}</a>`;
-}
-
-/** Why the page does not show the current state, if it does not. */
-function Notices({ source: { job, isGone, error, retryAt, stale, reload }, now }) {
-  const message = isGone && job
-    ? "This job no longer exists, or your token may not see it any more. This is its last known state."
-    : error
-      ? `${problemText(error)} The page tries again in ${formatDuration((retryAt - now) / 1000)}.`
-      : stale && `${staleText(stale)} This is the state of ${formatTime(stale.time)}.`;
-  return html`<div role="status">${message && html`<p class="notice warning toolbar">
-    <span>${message}</span>${error && html`<button onClick=${reload}>Try now</button>`}
-  </p>`}</div>`;
-}
-
-function problemText(error) {
-  return error.status ? error.message : "The service cannot be reached.";
-}
-
-function staleText({ reason }) {
-  return reason === "record-unreadable" ? "The job's record cannot be read." : "The storage does not respond.";
-}
-
-function WithoutJob({ id, source: { isGone } }) {
-  return html`<div class="empty">
-    <h1><bdi>${id}</bdi></h1>
-    <p>${isGone ? "No job with this id exists, or your token may not see it." : "Loading…"}</p>
-    <p><a href=${routeUrl({})} onClick=${followLink}>All jobs</a></p>
-  </div>`;
 }

@@ -1,82 +1,93 @@
-/** The outputs of a completed job: what there is, how large it is, and how to get it. */
+/** The outputs of a completed job: a preview, what there is, how large it is, and how to get it. */
 
-import { getJson, jobUrl } from "../api.js";
+import { getJson, jobUrl, request } from "../api.js";
+import { CopyButton } from "../copy_button.js";
 import { formatSize } from "../format.js";
 import { html, useEffect, useState } from "../html.js";
-import { Digest } from "./digest.js";
-import { FileList } from "./file_list.js";
-import { archiveUrl, downloadUrl, filesText, outputTitle, shownAs } from "./job_model.js";
+import { choosePreview, filesText, fileUrl, outputRows, shownAs } from "./job_model.js";
 import { LinkButton } from "./link_dialog.js";
 
-const MAX_COUNTED = 8; // outputs of which the page asks for the number of files
+const MAX_COUNTED = 8; // rows whose files are counted
+const MAX_PAUSE_MS = 10_000;
 
-/** `canDownload`: whether the token has the scope for it. */
-export function Outputs({ job, canDownload }) {
-  const outputs = job.outputs ?? [];
-  if (!outputs.length) return html`<p class="notice warning">The job is completed, but none of its outputs exists.</p>`;
-  const hasSeveral = outputs.length > 1 || outputs[0].kind !== "file";
+export function Outputs({ job }) {
+  if (!job.outputs) return html`<p class="notice warning">The job is completed, but none of its outputs exists.</p>`;
+  const rows = outputRows(job);
+  const preview = choosePreview(job.outputs);
   return html`<section class="card">
-    <h2>Outputs</h2>
-    ${!canDownload && html`<p class="muted">Your token lacks the scope outputs:read, which downloads need.</p>`}
-    <ul class="outputs">
-      ${outputs.map((output, index) => html`<${Output}
-        key=${output.name} job=${job} output=${output} canDownload=${canDownload} isCounted=${index < MAX_COUNTED} />`)}
-      ${hasSeveral && canDownload && html`<${AllFiles} job=${job} />`}
-    </ul>
-  </section>`;
+      <h2>Outputs</h2>
+      <ul class="outputs">${rows.map((row) => html`<${Output} key=${row.filter ?? row.title}
+        job=${job} row=${row} isCounted=${row.filter === "" || rows.length <= MAX_COUNTED} />`)}</ul>
+    </section>
+    ${preview && html`<${Preview} id=${job.id} ...${preview} />`}`;
 }
 
-function Output({ job, output, canDownload, isCounted }) {
-  const isFile = output.kind === "file";
-  const files = useFiles(job, isFile || !canDownload || !isCounted ? null : output);
+function Output({ job, row: { title, output, downloads, link, filter }, isCounted }) {
+  const isFile = output?.kind === "file";
+  const isMain = output?.role === "main";
+  const { text, frame } = useFiles(job, isCounted ? filter : undefined, output?.kind === "sequence" ? "frame" : "file");
   return html`<li>
-    <div class="output">
-      <strong><bdi>${outputTitle(job, output)}</bdi></strong> <span class="muted">${output.role}</span>
-      <div class="muted">${isFile ? `${output.contentType}, ${formatSize(output.size)}` : files.text}</div>
+    ${isMain && frame && html`<img src=${fileUrl(job.id, output.name, frame)} alt="First frame" />`}
+    <div>
+      <strong><bdi>${title}</bdi></strong> <span class="muted">${output?.role}</span>
+      <div class="muted">${isFile ? `${output.contentType}, ${formatSize(output.size)}` : text}</div>
     </div>
-    ${canDownload && html`<${OutputActions} job=${job} output=${output} />`}
-    ${canDownload && !isFile && html`<${FileList} id=${job.id} output=${output} />`}
-  </li>`;
-}
-
-function OutputActions({ job, output }) {
-  const isFile = output.kind === "file";
-  const isMain = output.role === "main";
-  const target = { title: outputTitle(job, output), body: isMain ? {} : { file: output.name }, canPlay: shownAs(output.contentType) };
-  return html`<div class="toolbar">
-    ${isFile && html`<${Digest} id=${job.id} output=${output} known=${isMain ? job.outputSha256 : undefined} />`}
-    ${(isFile || isMain) && html`<${LinkButton} id=${job.id} target=${target} />`}
-    <${Download} url=${downloadUrl(job.id, output)} isPrimary=${isMain}>Download${isFile ? "" : " tar"}<//>
-  </div>`;
-}
-
-function AllFiles({ job }) {
-  const files = useFiles(job, {});
-  return html`<li>
-    <div class="output"><strong>All files</strong><div class="muted">${files.text}</div></div>
     <div class="toolbar">
-      <${LinkButton} id=${job.id} target=${{ title: "all files", isArchive: true }} />
-      <${Download} url=${archiveUrl(job.id, "tar")}>Download tar<//>
-      <${Download} url=${archiveUrl(job.id, "zip")}>Download zip<//>
+      ${downloads.map(([label, url], index) => html`<a download href=${url} aria-label=${`${label}: ${title}`}
+        class="button ${isMain && !index ? "primary" : ""}">${label}</a>`)}
+      ${link && html`<${LinkButton} id=${job.id} title=${title} body=${link} canShow=${isFile && shownAs(output)} />`}
+      ${isFile && html`<${Digest} id=${job.id} output=${output} known=${isMain && job.outputSha256} />`}
     </div>
   </li>`;
 }
 
-function Download({ url, isPrimary, children }) {
-  return html`<a class=${isPrimary ? "button primary" : "button"} href=${url} download>${children}</a>`;
+/** Return the number and size of files as `text`, and the first one as `frame` if it is an image. Without `filter`: nothing. */
+function useFiles({ id, outputs }, filter, noun) {
+  const [files, setFiles] = useState({ text: "" });
+  useEffect(() => {
+    if (filter === undefined) return;
+    getJson(`${jobUrl(id, "files")}?limit=1&${filter}`).then(
+      (page) => setFiles({ text: filesText(page, noun), frame: page.files.find((file) => shownAs(file) === "image") }),
+      (error) => setFiles({ text: error.message }),
+    );
+  }, [JSON.stringify(outputs)]);
+  return files;
 }
 
-/** Return the number and size of an output's files as `text`; of all outputs for `{}`, of none for null. */
-function useFiles(job, output) {
-  const [text, setText] = useState("");
-  const version = output && JSON.stringify(job.outputs);
-  useEffect(() => {
-    if (output === null) return;
-    const query = output.name ? `?limit=1&output=${output.name}` : "?limit=1";
-    getJson(jobUrl(job.id, "files") + query).then(
-      (page) => setText(filesText(page, output.kind)),
-      (error) => setText(error.message),
-    );
-  }, [version]);
-  return { text };
+/** The SHA-256 of an output, which the service computes on request; `known` if the job's document has it. */
+function Digest({ id, output: { name, downloadUrl }, known }) {
+  const [result, setResult] = useState({});
+  const digest = known || (result.url === downloadUrl && result.digest);
+  const compute = () => {
+    setResult({ text: "Computing SHA-256…" });
+    waitForDigest(id, name).then((value) => setResult({ digest: value, url: downloadUrl }), (error) => setResult({ text: error.message }));
+  };
+  if (digest) return html`<p class="digest">SHA-256 <code>${digest}</code> <${CopyButton} text=${digest}>Copy<//></p>`;
+  if (result.text) return html`<span role="status">${result.text}</span>`;
+  return html`<button class="quiet" onClick=${compute}>SHA-256</button>`;
+}
+
+/** Request the digest of an output until it is known. Throws ApiError. */
+async function waitForDigest(id, name) {
+  for (let pause = 300; ; pause = Math.min(pause * 1.5, MAX_PAUSE_MS)) {
+    const { files } = await getJson(`${jobUrl(id, "files")}?limit=1&output=${name}`, { headers: { "Want-Repr-Digest": "sha-256=1" } });
+    if (files[0].sha256) return files[0].sha256;
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+}
+
+function Preview({ id, kind, output, poster }) {
+  const [failed, setFailed] = useState({});
+  const url = fileUrl(id, output.name, output);
+  const properties = { key: url, src: url, onError: async () => setFailed({ url, reason: await failureOf(url) }) };
+  if (failed.url === url) return html`<p class="notice warning" role="alert">No preview: ${failed.reason}</p>`;
+  if (kind === "image") return html`<img class="preview" alt="Preview" ...${properties} />`;
+  return html`<${kind} class="preview" aria-label="Preview" controls preload="metadata" playsinline
+    poster=${poster && fileUrl(id, poster.name, poster)} ...${properties} />`;
+}
+
+/** Return why a browser could not show a file: elements do not tell what the service said. */
+async function failureOf(url) {
+  const read = request(url, { headers: { Range: "bytes=0-0" } });
+  return read.then(() => "this browser cannot show the file. Download it and open it in another program.", (error) => error.message);
 }

@@ -1,5 +1,14 @@
 /** Copies text. Browsers have navigator.clipboard on https and on this host only. */
 
+import { html, useState } from "./html.js";
+
+/** A button that copies `text`; `children` is its label until then. */
+export function CopyButton({ text, children }) {
+  const [result, setResult] = useState("");
+  const copy = async () => setResult((await copyText(text)) ? "Copied" : "Not copied");
+  return html`<button type="button" onClick=${copy}><span role="status">${result || children}</span></button>`;
+}
+
 /** Copy text to the clipboard. Returns whether the browser did it. */
 export async function copyText(text) {
   try {
@@ -14,7 +23,7 @@ function copyBySelection(text) {
   const field = document.createElement("textarea");
   const focused = document.activeElement;
   field.value = text;
-  // In the dialog, if one is open: everything outside it cannot have the focus.
+  // In the dialog, if one is open: nothing outside it can have the focus.
   (document.querySelector("dialog[open]") ?? document.body).append(field);
   field.select();
   const copied = document.execCommand("copy");
