@@ -56,7 +56,9 @@ class PageEndpoint:
         self._files = {path: file.read_bytes() for path, file in _walk(files("jobsvc.web.page"), "")}
         everything = b"".join(path.encode() + b"\0" + body for path, body in sorted(self._files.items()))
         self.version: Final = sha256(everything).hexdigest()[:12]
-        self._index = self._files.pop(INDEX).replace(b"{version}", self.version.encode())
+        index = self._files.pop(INDEX).decode()
+        links = "\n".join(map(_link, sorted(self._files)))
+        self._index = index.replace("{links}", links).replace("{version}", self.version).encode()
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD of `/`; its query is read by the page alone."""
@@ -79,6 +81,12 @@ class PageEndpoint:
             **_COMMON,
         }
         return json_response.respond(request, body, fields)
+
+
+def _link(path: str) -> str:
+    """Return the link to a file in the document. Browsers fetch all modules at once."""
+    kind = {".css": "stylesheet", ".svg": "icon"}.get("." + path.rpartition(".")[2], "modulepreload")
+    return f'<link rel="{kind}" href="ui/{{version}}/{path}">'
 
 
 def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:

@@ -18,12 +18,17 @@ export function onSignedOut(listener) {
   return () => signedOutListeners.delete(listener);
 }
 
+/** Tell all listeners that the session has ended. */
+export function announceSignedOut() {
+  signedOutListeners.forEach((listener) => listener());
+}
+
 /** Send a request and return the response. Throws ApiError, and TypeError if the service is not reachable. */
 export async function request(path, options = {}) {
   const response = await fetch(path, { cache: "no-cache", ...options });
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  if (response.status === 401 && !options.headers?.Authorization) signedOutListeners.forEach((listener) => listener());
+  if (response.status === 401 && !options.headers?.Authorization) announceSignedOut();
   const retryAfter = response.headers.get("Retry-After");
   throw new ApiError(response.status, problem, retryAfter === null ? null : Number(retryAfter));
 }
@@ -45,7 +50,7 @@ export async function signIn(token) {
 
 export async function signOut() {
   await request("ui/session", { method: "DELETE" });
-  signedOutListeners.forEach((listener) => listener());
+  announceSignedOut();
 }
 
 /** The URL of a job's resource: `jobUrl(id, "logs")`. */

@@ -1,17 +1,19 @@
-/** The header of all pages: the way back to the list, whether the page is live, and the account. */
+/** The header of all pages: the way back to the list, whether the jobs are live, and the account. */
 
 import { signOut } from "./api.js";
 import { html } from "./html.js";
 import { followLink, routeUrl } from "./router.js";
 
-export function Header({ account }) {
+export function Header({ account, status: { live, since } }) {
+  const state = live ? "Live" : since ? `Not live since ${new Date(since).toLocaleTimeString()}` : "Connecting";
   return html`<header class="header">
     <nav aria-label="Main">
       <a href=${routeUrl({})} onClick=${followLink}>
         <img src=${new URL("icon.svg", import.meta.url).href} alt="" />Jobs
       </a>
     </nav>
-    <span class="owner muted truncate" title=${account.label ?? ""}><bdi>${account.owner}</bdi></span>
+    <span class="live small ${live ? "completed" : "stalled"}" role="status">${state}</span>
+    <span class="owner muted truncate" title=${account.label}><bdi>${account.owner}</bdi></span>
     <button class="quiet" onClick=${signOut}>Sign out</button>
   </header>`;
 }

@@ -4,17 +4,18 @@ import { getAccount, onSignedOut, signIn } from "./api.js";
 import { Header } from "./header.js";
 import { html, render, useEffect, useState } from "./html.js";
 import { JobPage } from "./job/job_page.js";
+import { useJobFeed } from "./jobs/job_feed.js";
 import { JobListPage } from "./jobs/job_list_page.js";
 import { LogPage } from "./log/log_page.js";
 import { useRoute } from "./router.js";
 import { SignInPage } from "./sign_in_page.js";
+import { useNotifications } from "./watched_jobs.js";
 
 const PAGES = { jobs: JobListPage, job: JobPage, log: LogPage };
 
 function App() {
   const [account, setAccount] = useState(undefined); // undefined: not known yet; null: signed out
   const [failure, setFailure] = useState(null);
-  const route = useRoute();
   useEffect(() => onSignedOut(() => setAccount(null)), []);
   useEffect(() => {
     startSession().then(setAccount, (error) => {
@@ -24,8 +25,19 @@ function App() {
   }, []);
   if (account === undefined) return null;
   if (account === null) return html`<${SignInPage} failure=${failure} onSignedIn=${setAccount} />`;
-  return html`<${Header} account=${account} />
-    <${PAGES[route.page]} key=${route.id} route=${route} account=${account} />`;
+  return html`<${SignedIn} key=${account.id} account=${account} />`;
+}
+
+function SignedIn({ account }) {
+  const route = useRoute();
+  const feed = useJobFeed(account);
+  const rendering = feed.jobs.filter(({ status }) => status === "rendering").length;
+  useNotifications(feed);
+  useEffect(() => {
+    if (route.page === "jobs") document.title = rendering ? `(${rendering}) jobsvc` : "jobsvc";
+  }, [route.page, rendering]);
+  return html`<${Header} account=${account} status=${feed.status} />
+    <${PAGES[route.page]} key=${route.id} route=${route} account=${account} feed=${feed} />`;
 }
 
 /** Return the account of the session. A token in the fragment (`#token=`) is removed from the address at once. */
