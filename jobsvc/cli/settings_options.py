@@ -51,6 +51,13 @@ class _Text(click.ParamType[str]):
         return [CompletionItem(incomplete, type="file" if self._option.field == "config" else "dir")]
 
 
+class _Switch(click.Option):
+    """An option without a value on the command line; that of its variable is read like any other text."""
+
+    def value_from_envvar(self, ctx: click.Context) -> str | None:
+        return self.resolve_envvar_value(ctx)
+
+
 class InvalidSetting(click.ClickException):
     """An invalid setting ends the command with a one-line message and the exit code of wrong use."""
 
@@ -84,6 +91,16 @@ def _parameter(option: Option) -> Callable[[Command], Command]:
     text, variable = _Text(option), option.variable
     if option.spec.argument:
         return click.argument(option.field, type=text, envvar=variable, required=False, metavar=option.flag)
+    if option.is_switch:
+        return click.option(
+            option.flag,
+            option.field,
+            cls=_Switch,
+            flag_value="true",
+            type=text,
+            envvar=variable,
+            help=option.spec.help,
+        )
     help_text = f"{option.spec.help} [{option.default}]" if option.default else option.spec.help
     return click.option(
         option.flag,

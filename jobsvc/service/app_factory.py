@@ -22,7 +22,6 @@ from jobsvc.web.auth.bearer import AUTHENTICATOR
 from jobsvc.web.connection.connection_limits import CONNECTION_LIMITS
 from jobsvc.web.connection.timeouts import CONNECTION_TIMEOUTS
 from jobsvc.web.endpoints.all_events import AllEventsEndpoint
-from jobsvc.web.endpoints.browser_session import BrowserSessionEndpoint
 from jobsvc.web.endpoints.health import HealthEndpoints
 from jobsvc.web.endpoints.job_events import JobEventsEndpoint
 from jobsvc.web.endpoints.job_list import JobListEndpoint
@@ -165,8 +164,7 @@ def _endpoints(parts: Components, guard: Guard, further_ranges: FurtherRanges) -
         openapi=OpenApiEndpoint(),
         health=HealthEndpoints(parts.metrics, parts.executor, lambda: _unready(index), parts.shared_state),
         further_ranges=further_ranges,
-        browser_session=BrowserSessionEndpoint(parts.sessions),
-        page=PageEndpoint(),
+        page=None if settings.no_ui else PageEndpoint(),
     )
 
 

@@ -158,7 +158,13 @@ def build_components(settings: Settings, instance: str) -> Components:
     )
     client_addresses = ClientAddresses(settings.trusted_proxies)
     signing_key = SigningKey(settings.secrets_folder / LINK_KEY_FILE, disk, shared=secrets_shared)
-    sessions = Sessions(signing_key, authenticator, client_addresses, public_url=settings.public_url)
+    sessions = Sessions(
+        signing_key,
+        authenticator,
+        client_addresses,
+        public_url=settings.public_url,
+        enabled=not settings.no_ui,
+    )
     permits = Permits(authenticator, revoked_links)
     work_lock = YieldingLock()
     max_connections = _max_connections(settings)

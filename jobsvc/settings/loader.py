@@ -218,6 +218,8 @@ def _texts(option: Option, value: object, file: Path, origin: str) -> str | tupl
 
 
 def _one(option: Option, value: object, file: Path, origin: str) -> str:
+    if option.is_switch and isinstance(value, bool):
+        return str(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         kind = "a string, a number or a list" if option.repeatable else "a string or a number"
         raise _error(option.name, _shown(option, value), f"is not {kind}", origin)

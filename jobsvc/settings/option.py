@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jobsvc.settings.parsers import switch
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -47,6 +49,11 @@ class Option:
     def variable(self) -> str:
         """The name of the environment variable: JOBSVC_MAX_AGE."""
         return "JOBSVC_" + self.name.replace("-", "_").upper()
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it has no value on the command line."""
+        return self.spec.parse is switch
 
     @property
     def repeatable(self) -> bool:

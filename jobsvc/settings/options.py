@@ -214,6 +214,7 @@ class Settings:
     max_link_age: Annotated[
         int, Spec(parsers.integer(1, parsers.YEAR_S), "SECONDS", "Maximum lifetime of a download link.")
     ] = 86_400
+    no_ui: Annotated[bool, Spec(parsers.switch, "", "Do not serve the web page.", shown="")] = False
     header_timeout: Annotated[
         float, Spec(parsers.seconds(1), "SECONDS", "Time in which a client must send a request head.")
     ] = 15.0

@@ -25,6 +25,10 @@ _NUMBER: Final = re.compile(
     r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})(e[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE
 )
 _WORDS: Final = ", ".join(Status)
+_SWITCH: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 
 
 def host(text: str) -> str:
@@ -164,6 +168,14 @@ def byte_rate(text: str) -> int:
     if 0 < amount < 1 or amount > 2**53:
         raise ValueError("is neither from 1 to 2^53 bytes per second nor 0 (unlimited)")
     return round(amount)
+
+
+def switch(text: str) -> bool:
+    """Accept true or false, and the other words for them that environment variables have."""
+    word = text.strip().lower()
+    if word not in _SWITCH:
+        raise ValueError("is neither true nor false")
+    return _SWITCH[word]
 
 
 def network(text: str) -> IPv4Network | IPv6Network:

@@ -36,6 +36,7 @@ WRONG = {
     "public-url": "render.example.com",
     "cors-origin": "*",
     "max-link-age": "0",
+    "no-ui": "never",
     "max-connections": "-1",
     "header-timeout": "0",
     "send-timeout": "0.5",

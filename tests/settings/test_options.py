@@ -14,8 +14,8 @@ FIXED = """
 --limit-status --limit-list --limit-events --limit-logs --limit-download --limit-files
 --limit-auth-failures
 --max-downloads --max-downloads-per-token --max-streams --max-streams-per-token
---max-connections --trusted-proxy --public-url --cors-origin --max-link-age --header-timeout --send-timeout
---download-rate --shutdown-grace --config JOBS_ROOT
+--max-connections --trusted-proxy --public-url --cors-origin --max-link-age --no-ui --header-timeout
+--send-timeout --download-rate --shutdown-grace --config JOBS_ROOT
 """
 
 
@@ -51,7 +51,7 @@ def test_defaults_are_the_documented_ones(tmp_path: Path) -> None:
     assert (settings.max_downloads, settings.max_downloads_per_token) == (256, 16)
     assert (settings.max_age, settings.poll_interval, settings.max_link_age) == (1, 1, 86_400)
     assert (settings.send_timeout, settings.download_rate, settings.shutdown_grace) == (60, 0, 30)
-    assert (settings.max_connections, settings.header_timeout) == (0, 15)
+    assert (settings.max_connections, settings.header_timeout, settings.no_ui) == (0, 15, False)
     assert (settings.output_roots, settings.trusted_proxies, settings.config) == ((), (), None)
     assert settings.status_aliases == SYNONYMS
     assert settings.state_dir == Path.home() / ".local/state/jobsvc"

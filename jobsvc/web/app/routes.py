@@ -57,8 +57,8 @@ class Endpoints:
     me: MeEndpoint
     openapi: OpenApiEndpoint
     health: HealthEndpoints
-    browser_session: BrowserSessionEndpoint
-    page: PageEndpoint
+    page: PageEndpoint | None
+    """None: no web page is served."""
     further_ranges: FurtherRanges
 
 
@@ -132,15 +132,10 @@ def add_routes(
         "/healthz": health.live,
         "/readyz": health.ready,
         "/metrics": health.metrics,
-        "/": endpoints.page.index,
-        "/ui/{version}/{path:.+}": endpoints.page.file,
     }
     posts = {
         "/api/jobs/{id}/download-links": guard.wrap(
             endpoints.download_links.handle, scope=OUTPUTS_READ, budget="download"
-        ),
-        "/ui/session": guard.wrap_token_only(
-            endpoints.browser_session.sign_in, authenticate=sessions.authenticate_token
         ),
     }
     app.middlewares.append(web.middleware(middleware))
@@ -148,9 +143,19 @@ def add_routes(
     app[FAST_ROUTER] = FastRouter(middleware, status, download, file)
     app.add_routes([web.get(path, handler, expect_handler=handle_expect) for path, handler in gets.items()])
     app.add_routes([web.post(path, handler, expect_handler=handle_expect) for path, handler in posts.items()])
-    app.add_routes(
-        [web.delete("/ui/session", endpoints.browser_session.sign_out, expect_handler=handle_expect)]
-    )
+    if endpoints.page is not None:
+        app.add_routes(_page_routes(endpoints.page, sessions, guard))
+
+
+def _page_routes(page: PageEndpoint, sessions: Sessions, guard: Guard) -> list[web.RouteDef]:
+    session = BrowserSessionEndpoint(sessions)
+    sign_in = guard.wrap_token_only(session.sign_in, authenticate=sessions.authenticate_token)
+    return [
+        web.get("/", page.index, expect_handler=handle_expect),
+        web.get("/ui/{version}/{path:.+}", page.file, expect_handler=handle_expect),
+        web.post("/ui/session", sign_in, expect_handler=handle_expect),
+        web.delete("/ui/session", session.sign_out, expect_handler=handle_expect),
+    ]
 
 
 def _archive_route(handler: Handler, guard: Guard, links: SignedLinks) -> Handler:

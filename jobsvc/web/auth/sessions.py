@@ -1,8 +1,8 @@
 """Browser sessions: a cookie stands for a token, so that the page, EventSource and <video> need no header.
 
-The cookie is the id of a token and an expiry, signed. No session is stored: any replica accepts it, and it is
-valid as long as the token is live. `sign_session` and `verify_session` are pure functions; `Sessions` has the
-key, and decides which token a request has.
+The cookie is the id of a token and an expiry, signed. No session is stored: any replica with the same key
+accepts it, and it is valid as long as the token is live. `sign_session` and `verify_session` are pure
+functions; `Sessions` has the key, and decides which token a request has.
 """
 
 from __future__ import annotations
@@ -63,13 +63,19 @@ class Sessions:
         client_addresses: ClientAddresses,
         *,
         public_url: str = "",
+        enabled: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`public_url` is that of the service if the operator configured one."""
+        """`public_url` is that of the service if the operator configured one.
+
+        Unless `enabled`, cookies are ignored.
+        """
         self._key = key
         self._authenticator = authenticator
         self._client_addresses = client_addresses
-        self._is_public_https = public_url.startswith("https:")
+        public = urlsplit(public_url)
+        self._is_public_https, self._public_host = public.scheme == "https", public.netloc
+        self._enabled = enabled
         self._clock = clock
 
     def authenticate(self, request: web.Request) -> Token:
@@ -80,12 +86,10 @@ class Sessions:
         the cookie.
         """
         headers = request.headers
-        if hdrs.AUTHORIZATION in headers or hdrs.COOKIE not in headers:
-            return self._authenticator.authenticate(headers)
-        values = _cookies(headers[hdrs.COOKIE], self._cookie_name(request))
+        values = [] if hdrs.AUTHORIZATION in headers or not self._enabled else self._cookies(request)
         if not values:
             return self._authenticator.authenticate(headers)
-        require_same_origin(request)
+        self._require_same_origin(request)
         token_id = verify_session(self._key.value, values[0], self._clock()) if len(values) == 1 else None
         if token_id is None:
             raise NoCredentials("The session is invalid or has expired. Sign in again.", "session")
@@ -97,7 +101,7 @@ class Sessions:
 
     def authenticate_token(self, request: web.Request) -> Token:
         """Return the live token in the Authorization field. Raises Unauthorized and CrossOriginRequest."""
-        require_same_origin(request)
+        self._require_same_origin(request)
         return self._authenticator.authenticate(request.headers)
 
     def start(self, request: web.Request, response: web.StreamResponse, token: Token) -> None:
@@ -110,7 +114,7 @@ class Sessions:
 
     def end(self, request: web.Request, response: web.StreamResponse) -> None:
         """Remove the cookie. Raises CrossOriginRequest."""
-        require_same_origin(request)
+        self._require_same_origin(request)
         self._set(request, response, "", max_age=0)
 
     def _set(self, request: web.Request, response: web.StreamResponse, value: str, *, max_age: int) -> None:
@@ -129,37 +133,44 @@ class Sessions:
 
     def _is_https(self, request: web.Request) -> bool:
         """Whether the browser uses https, as a trusted proxy says or as the operator has configured."""
-        scheme = self._client_addresses.forwarded(request, hdrs.X_FORWARDED_PROTO).lower()
-        return scheme == "https" if scheme else self._is_public_https
+        scheme = self._client_addresses.forwarded(request, hdrs.X_FORWARDED_PROTO)
+        return self._is_public_https or scheme.lower() == "https"
+
+    def _cookies(self, request: web.Request) -> list[str]:
+        """Return the values of all cookies that have the name of the session's, in all Cookie fields."""
+        text = ";".join(request.headers.getall(hdrs.COOKIE, ()))
+        if not text or len(text) > MAX_COOKIES_LENGTH:
+            return []
+        name = self._cookie_name(request)
+        pairs = (part.strip(" \t").partition("=") for part in text.split(";"))
+        return [value for key, _, value in pairs if key == name]
+
+    def _require_same_origin(self, request: web.Request) -> None:
+        """Raise CrossOriginRequest unless the page that sent the request is of the service's own origin.
+
+        Sec-Fetch-Site decides: browsers send it to https URLs and to the same machine. Without it, the host
+        of Origin has to be the service's, and a request that changes something needs an Origin.
+        """
+        headers, is_reading = request.headers, request.method in _READING
+        site = headers.get(_FETCH_SITE)
+        if site is not None:
+            allowed = site == "same-origin" or (is_reading and site == "none")
+        elif hdrs.ORIGIN in headers:
+            allowed = _host_of(headers[hdrs.ORIGIN]) in self._own_hosts(request)
+        else:
+            allowed = is_reading
+        if not allowed:
+            raise CrossOriginRequest
+
+    def _own_hosts(self, request: web.Request) -> set[str]:
+        """Return the hosts, with ports, at which the browser may have requested the page."""
+        forwarded = self._client_addresses.forwarded(request, hdrs.X_FORWARDED_HOST)
+        return {request.headers.get(hdrs.HOST, ""), forwarded, self._public_host} - {""}
 
 
-def require_same_origin(request: web.Request) -> None:
-    """Raise CrossOriginRequest unless the page that sent the request is of the service's own origin.
-
-    Browsers send Sec-Fetch-Site to https and to this host only. Without it, the Origin of a request that
-    changes something has to match the Host field (as net/http.CrossOriginProtection of Go).
-    """
-    headers = request.headers
-    is_reading = request.method in _READING
-    site = headers.get(_FETCH_SITE)
-    if site is not None:
-        allowed = site == "same-origin" or (is_reading and site == "none")
-    else:
-        allowed = is_reading or _host_of(headers.get(hdrs.ORIGIN, "")) == headers.get(hdrs.HOST)
-    if not allowed:
-        raise CrossOriginRequest
-
-
-def _host_of(origin: str) -> str | None:
+def _host_of(origin: str) -> str:
+    """Return host and port of an Origin field; empty if it has none, like "null"."""
     try:
-        return urlsplit(origin).netloc or None
+        return urlsplit(origin).netloc
     except ValueError:
-        return None
-
-
-def _cookies(field: str, name: str) -> list[str]:
-    """Return the values of all cookies with a name."""
-    if len(field) > MAX_COOKIES_LENGTH:
-        return []
-    pairs = (part.strip(" \t").partition("=") for part in field.split(";"))
-    return [value for key, _, value in pairs if key == name]
+        return ""
