@@ -1,6 +1,7 @@
 """jobsvc demo: run the service with sample jobs in a temporary directory, which is removed afterwards.
 
-It serves the sample jobs, creates a token, prints commands to paste, and renders one more job.
+It serves the sample jobs, creates a token, prints a link to the page and commands to paste, and renders one
+more job.
 """
 
 from __future__ import annotations
@@ -39,68 +40,40 @@ _STEP: Final = 10
 _TEXT: Final = """\
 {title}
 
-  Paste this into another terminal first:
+  Open this link: it shows the jobs in a browser, signed in
+
+    {url}/#token={secret}
+
+  Or paste commands into another terminal, these first
 
     export JOBSVC_URL={url} JOBSVC_TOKEN={secret}{path}
     api={url}/api auth="Authorization: Bearer $JOBSVC_TOKEN"
 
   {live}
 
-  Status and file of a completed job; `jobsvc download` also verifies it, and continues after an interruption
-    jobsvc status opening-title-0042
-    jobsvc download opening-title-0042
-    curl -fsS -H "$auth" $api/jobs/opening-title-0042 | python3 -m json.tool
-    curl -fsS -H "$auth" -o title.mp4 $api/jobs/opening-title-0042/download
-
-  A download that is interrupted after 70,000 bytes, then resumed
-    curl -fs -H "$auth" $api/jobs/opening-title-0042/download | head -c 70000 > resumed.mp4
-    curl -f -H "$auth" -C - -o resumed.mp4 $api/jobs/opening-title-0042/download
-
-  A download link, which needs no token
-    jobsvc link opening-title-0042 --expires 10m
-    links=$api/jobs/opening-title-0042/download-links
-    link=$(curl -fsS -H "$auth" -d '{{"expiresIn": 600}}' $links | python3 -c \\
-      'import json, sys, urllib.parse as u; print(u.urljoin(sys.argv[1], json.loads(input())["url"]))' $links)
-    curl -fsS -o linked.mp4 "$link"
-
-  A sequence of frames: its files, one of them, and all of them as an archive
-    jobsvc download star-turn-0420
-    jobsvc download star-turn-0420 --archive tar -o - | tar -tv
-    curl -fsS -H "$auth" $api/jobs/star-turn-0420/files | python3 -m json.tool
-    curl -fsS -H "$auth" -o star.1001.png $api/jobs/star-turn-0420/files/star/star.1001.png
-    curl -fsS -H "$auth" $api/jobs/star-turn-0420/archive.tar | tar -tv
-
-  All jobs, all their files, then a stream of all changes (stop it with Ctrl-C)
+  All jobs, why one of them failed, and the file of another, which is verified
     jobsvc jobs
-    jobsvc sync films
-    curl -fsS -H "$auth" $api/jobs | python3 -m json.tool
+    jobsvc logs turntable-0013 -n 5
+    jobsvc download opening-title-0042
+
+  A link to that file for a colleague, who needs no token; the frames of a sequence as an archive
+    jobsvc link opening-title-0042 --expires 10m
+    jobsvc download star-turn-0420 --archive tar -o - | tar -tv
+
+  With curl: a job, a download that is interrupted and resumed, all changes until Ctrl-C
+    curl -fsS -H "$auth" $api/jobs/opening-title-0042 | python3 -m json.tool
+    curl -fs -H "$auth" $api/jobs/opening-title-0042/download | head -c 70000 > title.mp4
+    curl -f -H "$auth" -C - -o title.mp4 $api/jobs/opening-title-0042/download
     curl -fsSN -H "$auth" $api/events
 
-  Error and end of the log of a failed job
-    jobsvc logs turntable-0013 -n 5
-    curl -fsS -H "$auth" $api/jobs/turntable-0013 | python3 -m json.tool
-    curl -fsS -H "$auth" "$api/jobs/turntable-0013/logs?tail=5"
-
-  Rejected requests: no token (401), another owner's job (404), an unfinished job's file (409)
-    curl -sSi $api/jobs/opening-title-0042
-    curl -sSi -H "$auth" $api/jobs/bumper-0001
-    curl -sSi -H "$auth" $api/jobs/product-spin-0108/download
-
-  Without a token: {url}/api/openapi.json  /healthz  /readyz  /metrics
+  Description of the API: {url}/api/openapi.json
   Jobs: {jobs}, service log: {log}
   Ctrl-C stops the demo{end}.
 """
 _LIVE: Final = """\
-A job is being rendered for 16 seconds: follow its log, wait for it; its next change, its states, its log
+A job is being rendered for 16 seconds: follow its log, then fetch its film
     jobsvc logs {job} -f
-    jobsvc wait {job}
-    curl -fsS -H "$auth" "$api/jobs/{job}?wait=30" | python3 -m json.tool
-    curl -fsSN -H "$auth" $api/jobs/{job}/events
-    curl -fsSN -H "$auth" "$api/jobs/{job}/logs?follow=1" | sed -Eun '/^event: (log|part)$/,/^$/s/^data: //p'
-
-  Its file, once it is completed
-    jobsvc download {job} --wait -o live/
-    curl -fsS -H "$auth" -o live.mp4 $api/jobs/{job}/download"""
+    jobsvc download {job} --wait"""
 _NO_FFMPEG: Final = """\
 ffmpeg is not on the PATH, so the demo serves the sample jobs without a live render.
   For a live render, install ffmpeg with: pip install 'jobsvc[demo]'"""
@@ -120,7 +93,8 @@ ffmpeg is not on the PATH, so the demo serves the sample jobs without a live ren
 def demo(ctx: click.Context, /, host: str, port: int, *, keep: bool) -> None:
     """Try the service with sample jobs and a live render.
 
-    Runs in a temporary directory, which is removed at the end, and prints a token and commands to paste.
+    Prints a link that opens the web page, and commands to paste. Runs in a temporary directory, which is
+    removed at the end.
     """
     with _temporary_directory(keep=keep) as directory:
         jobs, state = directory / "jobs", directory / "state"
