@@ -106,11 +106,12 @@ class Sessions:
 
     def start(self, request: web.Request, response: web.StreamResponse, token: Token) -> None:
         """Set the cookie of a session that ends no later than the token."""
-        expires = self._clock() + MAX_AGE_S
+        now = self._clock()
+        expires = now + MAX_AGE_S
         if token.expires is not None:
             expires = min(expires, token.expires)
         value = sign_session(self._key.value, token.id, int(expires))
-        self._set(request, response, value, max_age=max(int(expires - self._clock()), 0))
+        self._set(request, response, value, max_age=int(expires - now))
 
     def end(self, request: web.Request, response: web.StreamResponse) -> None:
         """Remove the cookie. Raises CrossOriginRequest."""
