@@ -1,7 +1,7 @@
 """Remove secrets from values that are about to be logged.
 
-Text that looks like a token, the value of an Authorization header or the signature of a link is replaced, at
-any depth of a value. This is only a safeguard: code must not log secrets at all.
+Text that looks like a token, the value of an Authorization or Cookie header, or the signature of a link or a
+session is replaced, at any depth of a value. This is only a safeguard: code must not log secrets at all.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ from typing import Any, Final
 REDACTED: Final = "[redacted]"
 
 _MAX_DEPTH: Final = 16
-_SECRET_KEYS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "sig", "signature"})
+_SECRET_KEYS: Final = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "sig", "signature"}
+)
 
 # The quotes and commas are those of a mapping or a pair as Python or JSON writes it.
 # Possessive quantifiers, so that redacted text is not replaced again.
 _FIELD: Final = re.compile(
-    r"""(authorization\\?+['"]?+\s*+[:=,]\s*+(?:b?\\?['"])?+)(?!\[redacted])[^\r\n'"\\]+""", re.IGNORECASE
+    r"""((?:authorization|cookie)\\?+['"]?+\s*+[:=,]\s*+(?:b?\\?['"])?+)(?!\[redacted])[^\r\n'"\\]+""",
+    re.IGNORECASE,
 )
 _BEARER: Final = re.compile(r"(bearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/%=-]+", re.IGNORECASE)
 _SIGNATURE: Final = re.compile(r"((?:[?&;]|%3F|%26|\b)sig(?:nature)?(?:=|%3D))[^&;\s'\"<>\\]+", re.IGNORECASE)
+_SESSION: Final = re.compile(r"((?::|%3A)[1-9][0-9]{0,15}(?::|%3A))[A-Za-z0-9_-]{43}", re.IGNORECASE)
 _TOKEN: Final = re.compile(r"jsvc_[A-Za-z0-9_-]+", re.IGNORECASE)
 
 
@@ -31,6 +35,7 @@ def redact_text(text: str) -> str:
     text = _FIELD.sub(rf"\1{REDACTED}", text)
     text = _BEARER.sub(rf"\1{REDACTED}", text)
     text = _SIGNATURE.sub(rf"\1{REDACTED}", text)
+    text = _SESSION.sub(rf"\1{REDACTED}", text)
     return _TOKEN.sub(f"jsvc_{REDACTED}", text)
 
 

@@ -32,6 +32,10 @@ URL_SAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
         ),
         (f"/d?t=1&sig={SECRET}&e=2", f"/d?t=1&sig={REDACTED}&e=2"),
         (f"/d?t=1&signature={SECRET}&e=2", f"/d?t=1&signature={REDACTED}&e=2"),
+        (f"Cookie: a=b; jobsvc={SECRET}\r\nHost: x", f"Cookie: {REDACTED}\r\nHost: x"),
+        (f"('Set-Cookie', 'jobsvc={SECRET}; Path=/')", f"('Set-Cookie', '{REDACTED}')"),
+        (f"jobsvc=a1b2:1800000000:{SECRET}; b=c", f"jobsvc=a1b2:1800000000:{REDACTED}; b=c"),
+        (f"/ui?a1b2%3a1800000000%3A{SECRET}", f"/ui?a1b2%3a1800000000%3A{REDACTED}"),
         (f"next=%2Fd%3Fsig%3D{SECRET}", f"next=%2Fd%3Fsig%3D{REDACTED}"),
     ],
 )
@@ -42,7 +46,16 @@ def test_secret_is_removed_and_the_rest_kept(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["GET /api/jobs/a 200", "WWW-Authenticate: Bearer", "design=flat", "the token a1b2 was revoked", ""],
+    [
+        "GET /api/jobs/a 200",
+        "one cookie is set",
+        "at 09:12:30",
+        "127.0.0.1:8080: refused",
+        "WWW-Authenticate: Bearer",
+        "design=flat",
+        "the token a1b2 was revoked",
+        "",
+    ],
 )
 def test_other_text_is_kept(text: str) -> None:
     assert redact_text(text) == text
@@ -78,7 +91,15 @@ def test_every_token_is_removed_from_any_value(data: st.DataObject, secret: str)
 @given(st.text(), st.text(URL_SAFE, min_size=20, max_size=20))
 def test_every_signature_is_removed_before_any_text(text: str, secret: str) -> None:
     assume(secret not in text)
-    for before in ("?sig=", "&sig=", "&signature=", "Authorization: Basic ", "Bearer "):
+    for before in (
+        "Cookie: ",
+        "Set-Cookie: jobsvc=",
+        "?sig=",
+        "&sig=",
+        "&signature=",
+        "Authorization: Basic ",
+        "Bearer ",
+    ):
         assert secret not in redact_text(f"{text}{before}{secret} {text}")
 
 

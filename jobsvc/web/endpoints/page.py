@@ -36,13 +36,17 @@ POLICY: Final = (
 """Content-Security-Policy (CSP level 3) of the page: nothing from elsewhere, no script in the document."""
 INDEX: Final = "index.html"
 
-_COMMON: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+# A worker has the policy of its own script.
+_COMMON: Final = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 _INDEX_FIELDS: Final = {
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
     **_COMMON,
 }
 _KEPT: Final = "public, max-age=31536000, immutable"
@@ -77,7 +81,6 @@ class PageEndpoint:
             "ETag": entity_tag(body),
             "Content-Type": CONTENT_TYPES["." + path.rpartition(".")[2]],
             "Cache-Control": _KEPT if is_current else "no-cache",
-            "Cross-Origin-Resource-Policy": "same-origin",
             **_COMMON,
         }
         return json_response.respond(request, body, fields)
