@@ -125,7 +125,7 @@ def add_routes(
             endpoints.job_log.handle,
             scope=JOBS_READ,
             budget="logs",
-            parameters=("tail", "follow", sse.LAST_EVENT_ID),
+            parameters=("tail", "follow", "base64", sse.LAST_EVENT_ID),
         ),
         "/api/me": guard.wrap_token_only(endpoints.me.handle),
         "/api/openapi.json": endpoints.openapi.handle,

@@ -6,9 +6,10 @@ with the id of its last event, even to another process, continues at that positi
 
 from __future__ import annotations
 
+from base64 import b64encode
 from functools import partial
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -21,13 +22,14 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.jobs.growing_log import LogPosition, tail_offset
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
+from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S, JobFileAccess
 from jobsvc.web.jobs.recent_logs import RecentLogs
 from jobsvc.web.paths import job_id_of
 from jobsvc.web.streaming import sse
 from jobsvc.web.streaming.event_stream import EventStream, EventStreams
-from jobsvc.web.streaming.log_follower import LogFollower, LogFollowers, LogUpdate, read_update
+from jobsvc.web.streaming.log_follower import Encode, LogFollower, LogFollowers, LogUpdate, read_update
 
 
 class LogFollowEndpoint:
@@ -59,6 +61,7 @@ class LogFollowEndpoint:
 
         Raises JobNotFound, or LogMissing if there is no log and none will come.
         """
+        encode = b64encode if query_params.get_flag(request.query, "base64") else sse.text
         token, job_id = request[TOKEN], job_id_of(request)
         resume_at = LogPosition.parse(sse.last_event_id(request) or "")
         start = await self._start(token, job_id, lines, resume_at)
@@ -69,7 +72,8 @@ class LogFollowEndpoint:
                 self._subscriptions.subscribe_job(job_id, long_lived.notify),
                 self._logs.follow(job_id, long_lived.notify) as log,
             ):
-                send_events = partial(self._send_events, log, token, job_id, start.position)
+                read = partial(_read_update, log, token, encode)
+                send_events = partial(self._send_events, read, token, job_id, start.position)
                 return await self._streams.respond(long_lived, send_events)
 
     async def _start(
@@ -91,7 +95,7 @@ class LogFollowEndpoint:
         return entry is None or entry.snapshot.job.status.final
 
     async def _send_events(
-        self, log: LogFollower, token: Token, job_id: str, position: LogPosition | None, stream: EventStream
+        self, read: _Read, token: Token, job_id: str, position: LogPosition | None, stream: EventStream
     ) -> None:
         missing_since: float | None = None
         if position is not None:
@@ -103,7 +107,7 @@ class LogFollowEndpoint:
             if entry is None or not can_see(token, entry.snapshot.job.owner):
                 return await stream.send(sse.removed(job_id))
             status = entry.snapshot.job.status
-            update = await _read_update(log, token, position, ended=status.final)
+            update = await read(position, ended=status.final)
             if update is None:
                 await stream.wait()
                 continue
@@ -139,7 +143,7 @@ def _find_start(
     if resume_at is not None and not snapshot.job.status.final:
         return _Start(resume_at)
     if resume_at is not None:
-        update = read_update(root, resume_at, snapshot, ended=True)
+        update = read_update(root, resume_at, sse.text, snapshot, ended=True)
         if update.missing:
             raise LogMissing
         return _Start(resume_at, is_over=not update.events)
@@ -150,12 +154,18 @@ def _find_start(
         log.close()
 
 
+class _Read(Protocol):
+    """Reads what follows a position: `_read_update` for one follower."""
+
+    async def __call__(self, position: LogPosition | None, *, ended: bool) -> LogUpdate | None: ...
+
+
 async def _read_update(
-    log: LogFollower, token: Token, position: LogPosition | None, *, ended: bool
+    log: LogFollower, token: Token, encode: Encode, position: LogPosition | None, *, ended: bool
 ) -> LogUpdate | None:
     """Read what follows `position`; return None if that is not possible now, or if the owner has changed."""
     try:
-        snapshot, update = await log.update(position, ended=ended)
+        snapshot, update = await log.update(position, encode, ended=ended)
     except (JobNotFound, StorageUnavailable):
         return None
     return update if can_see(token, snapshot.job.owner) else None

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from jobsvc.domain.errors import JobNotFound, LogMissing, StorageUnavailable
 from jobsvc.index.queries.subscriptions import Callback
@@ -28,6 +28,9 @@ MAX_READS_PER_S: Final = 2000
 MAX_SHARED_CHUNKS: Final = 4
 """Chunks, of at most 64 KiB, that are kept of a log for followers that request the same a moment later."""
 
+Encode: TypeAlias = Callable[[bytes], bytes]
+"""Converts bytes of a log into the data of an event."""
+
 
 class LogUpdate(NamedTuple):
     """What follows a position in a log."""
@@ -42,6 +45,14 @@ class LogUpdate(NamedTuple):
     """Whether the log does not exist now."""
 
 
+class _ReadKey(NamedTuple):
+    """What a read depends on; its result is shared by all followers for which this is equal."""
+
+    position: LogPosition | None
+    encode: Encode
+    ended: bool
+
+
 class LogFollower:
     """One job's log while it is followed. Event loop only."""
 
@@ -53,17 +64,19 @@ class LogFollower:
         self._last_seen: tuple[FileVersion | None, bool] | None = None
         self._storage_failed = False
         """Whether a read or check failed because of storage, so that readers have to be notified later."""
-        self._shared: dict[tuple[LogPosition | None, bool], asyncio.Task[tuple[JobSnapshot, LogUpdate]]] = {}
+        self._shared: dict[_ReadKey, asyncio.Task[tuple[JobSnapshot, LogUpdate]]] = {}
 
-    async def update(self, position: LogPosition | None, *, ended: bool) -> tuple[JobSnapshot, LogUpdate]:
+    async def update(
+        self, position: LogPosition | None, encode: Encode, *, ended: bool
+    ) -> tuple[JobSnapshot, LogUpdate]:
         """Read what follows `position`, and the job's record in the same call.
 
         `ended`: the job is final, so nothing more is written. Raises JobNotFound or StorageUnavailable.
         """
-        key = (position, ended)
+        key = _ReadKey(position, encode, ended)
         task = self._shared.get(key)
         if task is None:
-            task = asyncio.create_task(self._read(position, ended=ended))
+            task = asyncio.create_task(self._read(position, encode, ended=ended))
             self._shared[key] = task
             task.add_done_callback(partial(self._drop_unusable, key))
             if len(self._shared) > MAX_SHARED_CHUNKS:
@@ -84,18 +97,18 @@ class LogFollower:
         self._shared.clear()
         return True
 
-    async def _read(self, position: LogPosition | None, *, ended: bool) -> tuple[JobSnapshot, LogUpdate]:
+    async def _read(
+        self, position: LogPosition | None, encode: Encode, *, ended: bool
+    ) -> tuple[JobSnapshot, LogUpdate]:
         try:
-            read = partial(read_update, self._root, position, ended=ended)
+            read = partial(read_update, self._root, position, encode, ended=ended)
             result = await self._files.read_unchecked(self._job_id, read, data=True)
         except StorageUnavailable:
             self._storage_failed = True
             raise
         return result.snapshot, result.file
 
-    def _drop_unusable(
-        self, key: tuple[LogPosition | None, bool], task: asyncio.Task[tuple[JobSnapshot, LogUpdate]]
-    ) -> None:
+    def _drop_unusable(self, key: _ReadKey, task: asyncio.Task[tuple[JobSnapshot, LogUpdate]]) -> None:
         """Drop failed and empty results: the same read may soon return something."""
         failed = task.cancelled() or task.exception() is not None
         if (failed or not task.result()[1].events) and self._shared.get(key) is task:
@@ -147,7 +160,7 @@ class LogFollowers:
 
 
 def read_update(
-    root: JobsRoot, position: LogPosition | None, snapshot: JobSnapshot, *, ended: bool
+    root: JobsRoot, position: LogPosition | None, encode: Encode, snapshot: JobSnapshot, *, ended: bool
 ) -> LogUpdate:
     """Read what follows `position` and format the events; runs in a pool thread. Raises OSError."""
     try:
@@ -164,7 +177,7 @@ def read_update(
         events.append(sse.event("reset", b'{"reason":"%s"}' % chunk.reset.encode(), str(start)))
     if chunk.data:
         is_complete = chunk.data.endswith((b"\n", b"\r"))
-        events.append(sse.event("log" if is_complete else "part", sse.text(chunk.data), str(chunk.position)))
+        events.append(sse.event("log" if is_complete else "part", encode(chunk.data), str(chunk.position)))
     return LogUpdate(b"".join(events), chunk.position, chunk.has_more)
 
 

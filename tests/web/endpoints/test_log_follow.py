@@ -10,6 +10,7 @@ import random
 import shutil
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -102,6 +103,30 @@ async def test_log_is_followed_from_its_start_to_the_end_of_its_job(serve: Serve
         assert rest[-1].id is not None
         assert rest[-1].id.endswith(":19")
         assert stream.ended_cleanly
+
+
+async def test_followed_log_in_base64_has_the_exact_bytes(serve: Serve, make_job: MakeJob) -> None:
+    log = b"10 %\r20 %\r\n\xff\x00\nend"
+    make_job(status="completed", log=log)
+    service = await serve()
+    async with open_event_stream(service, f"{FOLLOW}&base64=1") as stream:
+        *pieces, end = await stream.read_all()
+    assert b"".join([b64decode(piece.data, validate=True) for piece in pieces]) == log
+    assert end.name == "end"
+
+
+async def test_followers_of_text_and_of_base64_share_no_data(serve: Serve, make_job: MakeJob) -> None:
+    folder = make_job(status="rendering", log=b"")
+    service = await serve()
+    async with (
+        open_event_stream(service, FOLLOW) as text,
+        open_event_stream(service, f"{FOLLOW}&base64=1") as exact,
+    ):
+        append(folder, b"a\rb\n")
+        await read_until_text(text, "a\nb\n")
+        event = await exact.next()
+        assert event is not None
+        assert b64decode(event.data) == b"a\rb\n"
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
