@@ -18,19 +18,24 @@ export function onSignedOut(listener) {
   return () => signedOutListeners.delete(listener);
 }
 
-/** Tell all listeners that the session has ended. */
-export function announceSignedOut() {
-  signedOutListeners.forEach((listener) => listener());
+/** Tell all listeners that the session has ended, with a text that says so. */
+export function announceSignedOut(reason = "The session has ended.") {
+  signedOutListeners.forEach((listener) => listener(reason));
 }
 
 /** Send a request and return the response. Throws ApiError, and TypeError if the service is not reachable. */
 export async function request(path, options = {}) {
-  const response = await fetch(path, { cache: "no-cache", ...options });
+  const response = await fetch(path, { cache: "no-cache", ...options }).catch(explain);
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
   if (response.status === 401 && !options.headers?.Authorization) announceSignedOut();
   const retryAfter = response.headers.get("Retry-After");
   throw new ApiError(response.status, problem, retryAfter === null ? null : Number(retryAfter));
+}
+
+/** Throw what fetch did, but say of a TypeError what it means: browsers say "Failed to fetch" or worse. */
+function explain(error) {
+  throw error instanceof TypeError ? new TypeError("The service can't be reached.", { cause: error }) : error;
 }
 
 export async function getJson(path, options) {
@@ -50,7 +55,7 @@ export async function signIn(token) {
 
 export async function signOut() {
   await request("ui/session", { method: "DELETE" });
-  announceSignedOut();
+  announceSignedOut("");
 }
 
 /** The URL of a job's resource: `jobUrl(id, "logs")`. */

@@ -13,23 +13,32 @@ export function formatSize(bytes) {
   return `${unit && value < 9.95 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
 }
 
-/** Return seconds as text in its two largest units: 3725 is "1 h 2 min". */
-export function formatDuration(seconds) {
+const DURATIONS = [
+  ["d", 86400, 2], // from two days on
+  ["h", 3600, 1],
+  ["min", 60, 1],
+  ["s", 1, 0],
+];
+
+/** Return seconds as text in its largest units, at most `units`: 3725 is "1 h 2 min". */
+export function formatDuration(seconds, units = 2) {
   const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) return `${whole} s`;
-  const [minutes, hours, days] = [Math.floor(whole / 60), Math.floor(whole / 3600), Math.floor(whole / 86400)];
-  if (minutes < 60) return minutes < 10 && whole % 60 ? `${minutes} min ${whole % 60} s` : `${minutes} min`;
-  if (hours < 48) return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
-  return hours % 24 && days < 10 ? `${days} d ${hours % 24} h` : `${days} d`;
+  const index = DURATIONS.findIndex(([, size, least]) => whole >= size * least);
+  const [[name, size], [smallerName, smallerSize] = []] = DURATIONS.slice(index);
+  const count = Math.floor(whole / size);
+  const rest = units > 1 && (count < 10 || name === "h") && Math.floor((whole % size) / smallerSize);
+  return rest ? `${count} ${name} ${rest} ${smallerName}` : `${count} ${name}`;
 }
 
 /** Return how long ago a time (RFC 3339) was, at `now` in milliseconds since the epoch: "4 min ago". */
 export function formatAge(time, now) {
   const seconds = (now - Date.parse(time)) / 1000;
-  return seconds < 5 ? "now" : `${formatDuration(seconds)} ago`;
+  return seconds < 5 ? "now" : `${formatDuration(seconds, 1)} ago`;
 }
+
+const TIMES = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** Return a time (RFC 3339) as the browser writes dates, in the zone of the person who looks. */
 export function formatTime(time) {
-  return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  return TIMES.format(new Date(time));
 }

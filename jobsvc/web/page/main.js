@@ -12,20 +12,26 @@ import { SignInPage } from "./sign_in_page.js";
 import { useNotifications } from "./watched_jobs.js";
 
 const PAGES = { jobs: JobListPage, job: JobPage, log: LogPage };
+const RETRY_MS = 5000;
 
 function App() {
   const [account, setAccount] = useState(undefined); // undefined: not known yet; null: signed out
-  const [failure, setFailure] = useState(null);
-  useEffect(() => onSignedOut(() => setAccount(null)), []);
-  useEffect(() => {
+  const [reason, setReason] = useState("");
+  const leave = (why) => {
+    setReason(why);
+    setAccount(null);
+  };
+  const start = () =>
     startSession().then(setAccount, (error) => {
-      if (error.status !== 401) setFailure(error);
-      setAccount(null);
+      if (error.status === 401) return leave("");
+      setReason(error.message);
+      setTimeout(start, RETRY_MS);
     });
-  }, []);
-  if (account === undefined) return null;
-  if (account === null) return html`<${SignInPage} failure=${failure} onSignedIn=${setAccount} />`;
-  return html`<${SignedIn} key=${account.id} account=${account} />`;
+  useEffect(() => void start(), []);
+  useEffect(() => account && onSignedOut(leave), [account]);
+  if (account) return html`<${SignedIn} key=${account.id} account=${account} />`;
+  if (account === null) return html`<${SignInPage} reason=${reason} onSignedIn=${setAccount} />`;
+  return reason && html`<main class="empty"><h1>Not available yet</h1><p role="status">${reason}</p></main>`;
 }
 
 function SignedIn({ account }) {

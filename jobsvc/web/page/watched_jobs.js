@@ -8,7 +8,7 @@ const KEY = "jobsvc.watched"; // of the tab, so that they are still known after 
 const BELL = "M8 2a4 4 0 0 0-4 4c0 3-1 4.5-2 5.5h12c-1-1-2-2.5-2-5.5a4 4 0 0 0-4-4M6.5 14h3";
 const END = { completed: "is completed", failed: "has failed", canceled: "was canceled" };
 
-const watched = new Set(JSON.parse(sessionStorage.getItem(KEY) ?? "[]"));
+const watched = new Set(JSON.parse(globalThis.sessionStorage?.getItem(KEY) ?? "[]"));
 
 function setWatched(id, isWatched) {
   watched[isWatched ? "add" : "delete"](id);
@@ -18,18 +18,24 @@ function setWatched(id, isWatched) {
 /** A button that watches an unfinished job. It asks for permission to show notifications. */
 export function WatchButton({ id }) {
   const [isWatched, setPressed] = useState(watched.has(id));
+  if (!globalThis.isSecureContext || !globalThis.Notification) return null;
   const toggle = async () => {
     const isGranted = !isWatched && (await Notification.requestPermission()) === "granted";
     setWatched(id, isGranted);
     setPressed(isGranted);
   };
-  const label = `Notify me when ${id} ends`;
-  return (
-    globalThis.Notification &&
-    html`<button class="quiet watch" aria-pressed=${String(isWatched)} aria-label=${label} title=${label} onClick=${toggle}>
-      <${Icon} path=${BELL} />
-    </button>`
-  );
+  const isBlocked = Notification.permission === "denied";
+  const label = isBlocked ? "Notifications are blocked by the browser" : `Notify me when ${id} ends`;
+  return html`<button
+    class="quiet watch"
+    aria-pressed=${String(isWatched)}
+    aria-label=${label}
+    title=${label}
+    disabled=${isBlocked}
+    onClick=${toggle}
+  >
+    <${Icon} path=${BELL} />
+  </button>`;
 }
 
 /** Show a notification for each watched job that has ended. */
@@ -44,12 +50,16 @@ export function useNotifications({ changed }) {
 }
 
 function notify({ id, status, error }) {
-  const icon = new URL("icon.svg", import.meta.url).href;
-  // All tabs show the same one, because of its tag.
-  const notification = new Notification(`${id} ${END[status]}`, { body: error, tag: `${id} ${status}`, icon });
-  notification.onclick = () => {
-    focus();
-    navigate(routeUrl({ job: id }));
-    notification.close();
-  };
+  const options = { body: error, icon: new URL("icon.svg", import.meta.url).href };
+  try {
+    // All tabs show the same notification, because of its tag.
+    const notification = new Notification(`${id} ${END[status]}`, { ...options, tag: `${id} ${status}` });
+    notification.onclick = () => {
+      focus();
+      navigate(routeUrl({ job: id }));
+      notification.close();
+    };
+  } catch {
+    // Android has only notifications of service workers.
+  }
 }

@@ -4,7 +4,7 @@ import { getJson } from "../api.js";
 import { summarize } from "./job_summary.js";
 
 const MOST_JOBS = 20_000;
-const BATCH_JOBS = 500;
+const BATCH_JOBS = 250;
 const BATCH_MS = 100;
 const RETRY_MS = 5000;
 

@@ -1,6 +1,6 @@
 /** One job of the list. */
 
-import { formatAge, formatDuration, formatTime } from "../format.js";
+import { formatAge, formatDuration } from "../format.js";
 import { html, useMemo } from "../html.js";
 import { followLink, routeUrl } from "../router.js";
 import { ProgressBar, StalledBadge, StateLabel } from "../state_label.js";
@@ -8,8 +8,9 @@ import { WatchButton } from "../watched_jobs.js";
 
 /** Return when a job ends, at `now` in milliseconds since the epoch, or how long it took. */
 export function endText({ status, startedAt, completedAt, estimatedCompletionAt }, now) {
-  if (status === "completed" && startedAt) {
-    return `took ${formatDuration((Date.parse(completedAt) - Date.parse(startedAt)) / 1000)}`;
+  if (completedAt && startedAt) {
+    const duration = formatDuration((Date.parse(completedAt) - Date.parse(startedAt)) / 1000);
+    return status === "completed" ? `took ${duration}` : `after ${duration}`;
   }
   const seconds = (Date.parse(estimatedCompletionAt) - now) / 1000;
   if (status !== "rendering" || isNaN(seconds)) return "";
@@ -29,13 +30,13 @@ export function JobRow({ job, index, now }) {
 }
 
 function row(job, index, age, end) {
-  const { id, status, estimatedCompletionAt } = job;
+  const { id, status } = job;
   const isUnfinished = status === "queued" || status === "rendering";
   const hasBar = status !== "queued" && status !== "completed";
   return html`<div role="row" class="row" aria-rowindex=${index + 2}>
     <span role="cell" class="state-cell"><${StateLabel} status=${status} /></span>
     <span role="cell" class="id truncate">
-      <a href=${routeUrl({ job: id })} onClick=${followLink}><bdi>${id}</bdi></a>
+      <a href=${routeUrl({ job: id })} title=${job.error} onClick=${followLink}><bdi>${id}</bdi></a>
       ${job.owner && html` <bdi class="muted">${job.owner}</bdi>`}
     </span>
     <span role="cell" class="progress">
@@ -45,8 +46,8 @@ function row(job, index, age, end) {
     <span role="cell" class="doing truncate">
       ${job.stalled && html`<${StalledBadge} /> `}<bdi class=${job.error ? "" : "muted"}>${job.error ?? job.phase}</bdi>
     </span>
-    <span role="cell" class="end muted" title=${end.startsWith("in") ? formatTime(estimatedCompletionAt) : ""}>${end}</span>
-    <span role="cell" class="age muted" title=${formatTime(job.createdAt)}>${age}</span>
+    <span role="cell" class="end muted">${end}</span>
+    <span role="cell" class="age muted">${age}</span>
     <span role="cell" class="watching">${isUnfinished && html`<${WatchButton} id=${id} />`}</span>
   </div>`;
 }
