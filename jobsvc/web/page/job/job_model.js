@@ -109,5 +109,5 @@ export function parseJob(text) {
 
 /** Return a value of the metadata as text. */
 export function metadataText(value) {
-  return typeof value === "string" ? value : JSON.stringify(value, null, 1).replaceAll(/\n */g, " ");
+  return typeof value === "string" ? value : JSON.stringify(value);
 }

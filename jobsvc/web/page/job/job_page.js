@@ -19,30 +19,28 @@ export function JobPage({ route: { id }, account }) {
     document.title = [state, id, "jobsvc"].filter(Boolean).join(" · ");
   }, [id, state]);
   return html`<main class="job">
-    <div role="status"><${Notice} source=${source} now=${now} /></div>
+    <${Notice} source=${source} now=${now} />
     ${job ? html`<${Job} job=${job} account=${account} now=${now} />` : html`<${NoJob} id=${id} isGone=${source.isGone} />`}
   </main>`;
 }
 
 /** Why the page does not show the current state, if it does not. */
-function Notice({ source: { job, isGone, error, retryAt, stale, reload }, now }) {
-  if (error) {
-    const seconds = formatDuration((retryAt - now) / 1000);
-    return html`<p class="notice warning">
-      ${error.status ? error.message : "The service cannot be reached."} Next attempt in ${seconds}.${" "}
-      <button onClick=${reload}>Try now</button>
-    </p>`;
-  }
-  const reason = isGone
-    ? job && "This job no longer exists, or your token may not see it any more. This is its last state."
-    : stale && `${STALE_REASONS[stale.reason] ?? ""} This is its state of ${formatTime(stale.time)}.`;
-  return reason && html`<p class="notice warning">${reason}</p>`;
+function Notice({ source, now }) {
+  const { error, retryAt, reload } = source;
+  const text = noticeText(source);
+  return html`<div class=${text ? "notice warning" : ""}>
+    <span role="status">${text}</span>${" "}
+    ${error && html`Next attempt in ${formatDuration((retryAt - now) / 1000)}. <button onClick=${reload}>Try now</button>`}
+  </div>`;
 }
 
-const STALE_REASONS = {
-  "record-unreadable": "The record of the job cannot be read.",
-  "storage-unavailable": "The storage does not respond.",
-};
+function noticeText({ job, isGone, error, stale }) {
+  if (error) return error.status ? error.message : "The service cannot be reached.";
+  if (isGone) return job && "This job no longer exists, or your token may not see it any more. This is its last state.";
+  if (!stale) return "";
+  const reason = stale.reason === "record-unreadable" ? "The record of the job cannot be read." : "The storage does not respond.";
+  return `${reason} This is its state of ${formatTime(stale.time)}.`;
+}
 
 function NoJob({ id, isGone }) {
   return html`<div class="empty">

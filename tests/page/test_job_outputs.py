@@ -1,0 +1,217 @@
+"""The outputs on the page of a job: downloads, links, digests and previews."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from tests.clients.raw_http import Answer
+from tests.conftest import MakeJob, Serve, put
+from tests.page.conftest import OpenPage
+from tests.programs.service_runner import PROJECT, Service
+
+FILM: Final = PROJECT / "sample_jobs/opening-title-0042/output/opening-title.mp4"
+IMAGE: Final = PROJECT / "sample_jobs/poster-frame-0007/output/poster.jpg"
+FRAME: Final = min((PROJECT / "sample_jobs/star-turn-0420/output").glob("*.png"))
+PLAYED: Final = """video => new Promise(resolve => {
+  video.addEventListener("timeupdate", () => video.currentTime > 3.1 && resolve());
+})"""
+MAIN: Final = {"name": "main", "path": "output/beauty.####.png", "role": "main", "frames": "1001-1004"}
+
+
+def make_sequence(make_job: MakeJob, *further: dict[str, Any]) -> Path:
+    """Write a job with frames 1001 and 1002 of four."""
+    folder = make_job()
+    for frame in (1001, 1002):
+        put(folder / f"output/beauty.{frame}.png", FRAME.read_bytes())
+    return make_job(status="completed", outputs=[MAIN, *further])
+
+
+async def downloaded(page: Page, name: str) -> tuple[str, bytes]:
+    """Click a link to a download; return the name under which the browser saves it, and the bytes."""
+    async with page.expect_download() as started:
+        await page.get_by_role("link", name=name, exact=True).click()
+    download = await started.value
+    return download.suggested_filename, await asyncio.to_thread((await download.path()).read_bytes)
+
+
+async def created_link(page: Page, service: Service, **choices: str) -> Answer:
+    """Create a link in the dialog, and request it without a token."""
+    await page.get_by_role("button", name="Copy link…").last.click()
+    for label, choice in choices.items():
+        await page.get_by_label(label).select_option(choice)
+    await page.get_by_role("button", name="Create and copy").click()
+    url = await page.get_by_role("textbox", name="Link").input_value()
+    return await service.get(url.removeprefix(f"http://127.0.0.1:{service.port}"), token=None)
+
+
+def dialog_text(page: Page) -> Locator:
+    return page.get_by_role("dialog").get_by_role("status").last
+
+
+async def test_main_output_downloads_under_its_name(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(output=b"film", outputPath="output/träume 夜.mp4")
+    page = await open_page(await serve(), "?job=job-1")
+    assert await downloaded(page, "Download: träume 夜.mp4") == ("träume 夜.mp4", b"film")
+
+
+async def test_size_and_type_of_an_output_are_shown(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(output=b"x" * 1500, outputPath="output/film.mxf")
+    page = await open_page(await serve(), "?job=job-1")
+    await expect(page.locator(".outputs")).to_contain_text("video/mxf, 1.5 kB")
+
+
+async def test_sequence_shows_frames_missing_frames_and_its_first_frame(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_sequence(make_job)
+    page = await open_page(await serve(), "?job=job-1")
+    await expect(page.locator(".outputs")).to_contain_text("2 frames")
+    await expect(page.locator(".outputs")).to_contain_text("2 missing")
+    await expect(page.get_by_alt_text("First frame")).to_have_js_property("complete", value=True)
+    assert await page.get_by_alt_text("First frame").evaluate("image => image.naturalWidth") > 0
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+async def test_archives_download_under_the_job_id(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob, kind: str
+) -> None:
+    make_sequence(make_job)
+    page = await open_page(await serve(), "?job=job-1")
+    name, body = await downloaded(page, f"Download {kind}: beauty.####.png")
+    assert name.startswith("job-1")
+    assert name.endswith(f".{kind}")
+    assert FRAME.read_bytes() in body
+
+
+async def test_all_files_of_several_outputs_are_counted(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    put(make_sequence(make_job, {"name": "notes", "path": "notes.txt"}) / "notes.txt", b"hello")
+    page = await open_page(await serve(), "?job=job-1")
+    await expect(page.get_by_role("listitem").last).to_contain_text("3 files")
+
+
+async def test_completed_job_without_its_output_says_so(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(status="completed", outputPath="output/film.mp4")
+    page = await open_page(await serve(), "?job=job-1")
+    await expect(page.get_by_role("main")).to_contain_text("none of its outputs exists")
+
+
+async def test_link_opens_the_film_without_a_token_until_it_expires(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(output=b"film")
+    service = await serve()
+    page = await open_page(service, "?job=job-1")
+    answer = await created_link(page, service)
+    assert answer.body == b"film"
+    assert answer.headers["Content-Disposition"].startswith("inline")
+    await expect(dialog_text(page)).to_contain_text("It works until")
+
+
+async def test_link_to_an_archive_has_the_chosen_format(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_sequence(make_job)
+    service = await serve()
+    answer = await created_link(await open_page(service, "?job=job-1"), service, Format="tar")
+    assert answer.headers["Content-Type"] == "application/x-tar"
+
+
+async def test_link_that_the_operator_does_not_allow_is_explained(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(output=b"film")
+    page = await open_page(await serve(max_link_age=3600), "?job=job-1")
+    await page.get_by_role("button", name="Copy link…").click()
+    await page.get_by_label("Expires after").select_option("1 day")
+    await page.get_by_role("button", name="Create and copy").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("from 1 to 3600")
+
+
+async def test_escape_closes_the_dialog_and_returns_the_focus(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(output=b"film")
+    page = await open_page(await serve(), "?job=job-1")
+    button = page.get_by_role("button", name="Copy link…")
+    await button.press("Enter")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(button).to_be_focused()
+
+
+@pytest.mark.usefixtures("treat_new_files_as_stable")
+async def test_digest_is_computed_on_request(serve: Serve, open_page: OpenPage, make_job: MakeJob) -> None:
+    make_job(output=b"film")
+    page = await open_page(await serve(), "?job=job-1")
+    await page.get_by_role("button", name="SHA-256").click()
+    await expect(page.locator(".digest code")).to_have_text(sha256(b"film").hexdigest())
+
+
+@pytest.mark.usefixtures("treat_new_files_as_stable")
+async def test_known_digest_is_shown_at_once(serve: Serve, open_page: OpenPage, make_job: MakeJob) -> None:
+    make_job(output=b"film")
+    service = await serve()
+    page = await open_page(service, "?job=job-1")
+    await page.get_by_role("button", name="SHA-256").click()
+    await expect(page.locator(".digest")).to_be_visible()
+    await page.reload()
+    await expect(page.locator(".digest code")).to_have_text(sha256(b"film").hexdigest())
+
+
+async def test_film_plays_and_seeks(serve: Serve, open_page: OpenPage, make_job: MakeJob) -> None:
+    make_job(output=FILM.read_bytes())
+    page = await open_page(await serve(), "?job=job-1")
+    video = page.locator("video")
+    await expect(video).to_have_js_property("readyState", value=4)
+    await video.evaluate("video => { video.currentTime = 3; return video.play(); }")
+    await video.evaluate(PLAYED)
+    assert await video.evaluate("video => video.videoWidth") == 640
+
+
+async def test_preview_is_shown_instead_of_the_main_output(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    outputs = [{"name": "proxy", "path": "proxy.mp4", "role": "preview"}]
+    folder = make_job(outputPath="output/film.mov", output=b"huge", outputs=outputs)
+    put(folder / "proxy.mp4", FILM.read_bytes())
+    page = await open_page(await serve(), "?job=job-1")
+    await expect(page.locator("video")).to_have_js_property("videoWidth", value=640)
+
+
+async def test_image_is_shown(serve: Serve, open_page: OpenPage, make_job: MakeJob) -> None:
+    make_job(output=IMAGE.read_bytes(), outputPath="output/poster.jpg")
+    page = await open_page(await serve(), "?job=job-1")
+    await expect(page.get_by_alt_text("Preview")).to_have_js_property("naturalWidth", value=960)
+
+
+async def test_film_that_the_browser_cannot_play_says_so(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(output=b"not a film")
+    page = await open_page(await serve(), "?job=job-1")
+    await expect(page.get_by_role("alert")).to_contain_text("this browser cannot show the file")
+
+
+async def test_preview_that_the_service_refuses_has_its_reason(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(output=FILM.read_bytes())
+    service = await serve(limit_files="1/hour")
+    await service.get("/api/jobs/job-1/files")
+    page = await open_page(service, "?job=job-1")
+    await expect(page.get_by_role("alert")).to_contain_text("requests in 3600 seconds")
