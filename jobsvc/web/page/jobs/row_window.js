@@ -17,6 +17,7 @@ export function useRowWindow(list, count) {
   const [view, setView] = useState([0, 50, 28]);
   const show = (...next) => setView((shown) => (next.join() === shown.join() ? shown : next));
   const measure = () => {
+    if (!list.current) return; // another page is shown by now
     const rowHeight = list.current.firstElementChild?.offsetHeight || 28;
     const top = -list.current.getBoundingClientRect().top / rowHeight;
     show(Math.floor(top / STEP) * STEP, Math.ceil(innerHeight / rowHeight) + STEP, rowHeight); // not for each pixel
