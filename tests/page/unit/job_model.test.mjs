@@ -94,7 +94,7 @@ function at(time) {
 
 test("a finished job says when, and how long it took", () => {
   const times = { done: true, updatedAt: at("11:30:00"), startedAt: at("10:00:00"), completedAt: at("11:00:00") };
-  assert.equal(model.summary({ status: "completed", ...times }, NOW), "1 h ago, rendered in 1 h");
+  assert.equal(model.summary({ status: "completed", ...times }, NOW), "1 h ago, took 1 h");
   assert.equal(model.summary({ status: "failed", ...times }, NOW), "1 h ago, after 1 h");
   assert.equal(model.summary({ status: "failed", done: true, updatedAt: at("11:30:00") }, NOW), "30 min ago");
 });
@@ -102,14 +102,14 @@ test("a finished job says when, and how long it took", () => {
 test("a job in progress says for how long, and what remains", () => {
   const job = { status: "rendering", createdAt: at("10:00:00"), startedAt: at("11:00:00"), updatedAt: at("11:59:00") };
   assert.equal(model.summary(job, NOW), "for 1 h");
-  assert.equal(model.summary({ ...job, estimatedCompletionAt: at("12:20:00") }, NOW), "for 1 h, about 20 min left");
-  assert.equal(model.summary({ ...job, estimatedCompletionAt: at("11:45:00") }, NOW), "for 1 h, 15 min late");
+  assert.equal(model.summary({ ...job, estimatedCompletionAt: at("12:20:00") }, NOW), "for 1 h, ends in 20 min");
+  assert.equal(model.summary({ ...job, estimatedCompletionAt: at("11:45:00") }, NOW), "for 1 h, ends any moment");
   assert.equal(model.summary({ status: "queued", createdAt: at("10:00:00") }, NOW), "for 2 h");
 });
 
 test("progress is never rounded up", () => {
   assert.equal(model.progressText({ progress: 99.97 }), "99 %");
-  assert.equal(model.progressText({ progress: 42, framesDone: 105, framesTotal: 250 }), "42 %, 105 of 250 frames");
+  assert.equal(model.progressText({ progress: 42, framesDone: 105, framesTotal: 250 }), "42 %, 105 / 250 frames");
   assert.equal(model.progressText({ progress: 0, framesDone: 0 }), "0 %, 0 frames");
 });
 

@@ -2,6 +2,7 @@
 
 import { jobUrl } from "../api.js";
 import { formatAge, formatDuration, formatSize } from "../format.js";
+import { endText, framesText } from "../jobs/job_row.js";
 
 const SHOWN = {
   video: /^video\/(mp4|webm|quicktime|ogg)$/,
@@ -74,31 +75,18 @@ export function filesText({ totalFiles, totalSize, missingFrames = {}, leftOut }
     .filter(Boolean).join(", ");
 }
 
-/** Return a phrase about a job's state at `now`, in milliseconds since the epoch: "3 h ago, rendered in 2 min". */
+/** Return a phrase about a job's state at `now`, in milliseconds since the epoch: "3 h ago, took 2 min". */
 export function summary(job, now) {
-  if (job.done) return [formatAge(job.completedAt ?? job.updatedAt, now), took(job)].filter(Boolean).join(", ");
-  const since = duration(job.status === "queued" ? job.createdAt : job.startedAt ?? job.updatedAt, now);
-  return [`for ${since}`, remaining(job, now)].filter(Boolean).join(", ");
+  const end = endText(job, now);
+  if (job.done) return [formatAge(job.completedAt ?? job.updatedAt, now), end].filter(Boolean).join(", ");
+  const since = job.status === "queued" ? job.createdAt : (job.startedAt ?? job.updatedAt);
+  return `for ${formatDuration((now - Date.parse(since)) / 1000)}${end && `, ends ${end}`}`;
 }
 
-function took({ status, startedAt, completedAt }) {
-  if (!startedAt || !completedAt) return "";
-  return `${status === "completed" ? "rendered in" : "after"} ${duration(startedAt, Date.parse(completedAt))}`;
-}
-
-function remaining({ estimatedCompletionAt: end }, now) {
-  if (!end) return "";
-  return Date.parse(end) > now ? `about ${formatDuration((Date.parse(end) - now) / 1000)} left` : `${duration(end, now)} late`;
-}
-
-function duration(from, to) {
-  return formatDuration((to - Date.parse(from)) / 1000);
-}
-
-/** Return the progress in words: "42 %, 105 of 250 frames". */
-export function progressText({ progress, framesDone, framesTotal }) {
-  const frames = [framesDone, framesTotal].filter((count) => count !== undefined);
-  return `${Math.floor(progress)} %${frames.length ? `, ${frames.join(" of ")} frames` : ""}`;
+/** Return the progress in words: "42 %, 105 / 250 frames". */
+export function progressText(job) {
+  const frames = framesText(job);
+  return `${Math.floor(job.progress)} %${frames === "" ? "" : `, ${frames} frames`}`;
 }
 
 /** Parse a job's document. Integers that JavaScript cannot represent become text, with all their digits. */

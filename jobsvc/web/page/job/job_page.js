@@ -5,13 +5,14 @@ import { formatDuration, formatTime } from "../format.js";
 import { html, useEffect, useRef } from "../html.js";
 import { followLink, routeUrl } from "../router.js";
 import { ProgressBar, StalledBadge, StateLabel } from "../state_label.js";
+import { WatchButton } from "../watched_jobs.js";
 import { Details, LongText, Metadata } from "./facts.js";
 import { progressText, summary } from "./job_model.js";
 import { useJob } from "./job_source.js";
 import { Outputs } from "./outputs.js";
 
-export function JobPage({ route: { id }, account }) {
-  const source = useJob(id);
+export function JobPage({ route: { id }, account, feed }) {
+  const source = useJob(id, feed);
   const now = useNow();
   const { job } = source;
   const state = job && (job.status === "rendering" ? `${Math.floor(job.progress)} %` : job.status);
@@ -68,7 +69,10 @@ function Job({ job, account: { scopes }, now }) {
 function Heading({ job, now }) {
   return html`<div class="heading">
     <h1><bdi>${job.id}</bdi></h1>
-    <${LogLink} id=${job.id}>Log<//>
+    <div class="toolbar">
+      ${!job.done && html`<${WatchButton} id=${job.id} />`}
+      <${LogLink} id=${job.id}>Log<//>
+    </div>
     ${job.error && html`<p class="notice error"><${LongText} text=${job.error} /></p>`}
     <p class="state-line">
       <span><${StateLabel} status=${job.status} /> ${summary(job, now)}</span>

@@ -1,81 +1,54 @@
-/** Keeps the state of one job current: a request, then its event stream until the job is final. */
+/** Keeps the state of one job current: requests it whenever the feed of all jobs has a change of it. */
 
 import { jobUrl, request } from "../api.js";
 import { useEffect, useRef, useState } from "../html.js";
 import { parseJob } from "./job_model.js";
 
-const FINAL_INTERVAL_S = 30; // a final job can be queued again, and its output replaced
-const MAX_PAUSE_S = 60;
-const STABLE_MS = 10_000;
-const HIDDEN_MS = 60_000; // browsers open few connections to a host: tabs that nobody sees give theirs back
+const LEAST_INTERVAL_MS = 1000;
+const INTERVAL_MS = 30_000; // for changes that the feed does not report: of very old jobs, of storage
+const MAX_RETRY_MS = 30_000;
 
 /**
  * Return the newest state of a job: `job` (null until it is known), `isGone`, `error` of the last request or null,
  * `retryAt` (ms), `stale` (`{reason, time}` of a state that storage has not confirmed, or null), and `reload`.
  */
-export function useJob(id) {
+export function useJob(id, feed) {
   const [state, setState] = useState({ job: null, isGone: false, error: null, stale: null });
-  const reload = useRef();
+  const [requested, setRequested] = useState(0);
+  const last = useRef({ time: 0, failures: 0 });
+  const known = feed.jobs.find((job) => job.id === id);
   useEffect(() => {
-    let following;
     let timer;
-    reload.current = () => {
-      following?.abort();
-      following = new AbortController();
-      follow(id, (change) => setState((before) => ({ ...before, ...change })), following.signal);
+    const load = async () => {
+      last.current.time = Date.now();
+      const change = await requestJob(id);
+      last.current.failures = change.error ? last.current.failures + 1 : 0;
+      const pause = change.error ? retryPause(change.error, last.current.failures) : INTERVAL_MS;
+      setState((before) => ({ ...before, ...change, retryAt: Date.now() + pause }));
+      if (timer) timer = setTimeout(load, pause);
     };
-    const onVisibility = () => {
-      clearTimeout(timer);
-      timer = setTimeout(reload.current, document.hidden ? HIDDEN_MS : 0);
-    };
-    document.addEventListener("visibilitychange", onVisibility);
-    reload.current();
+    timer = setTimeout(load, last.current.time + LEAST_INTERVAL_MS - Date.now());
     return () => {
       clearTimeout(timer);
-      following.abort();
-      document.removeEventListener("visibilitychange", onVisibility);
+      timer = null;
     };
-  }, [id]);
-  return { ...state, reload: () => reload.current() };
+  }, [known, feed.status.live, requested]);
+  return { ...state, reload: () => setRequested(requested + 1) };
 }
 
-async function follow(id, onChange, signal) {
-  for (let failures = 0; !signal.aborted; ) {
-    let seconds = FINAL_INTERVAL_S;
-    try {
-      const response = await request(jobUrl(id), { signal });
-      const job = parseJob(await response.text());
-      onChange({ job, isGone: false, error: null, stale: staleness(response.headers) });
-      if (!job.done && !document.hidden) {
-        const startedAt = Date.now();
-        await stream(id, response.headers.get("ETag"), onChange, signal);
-        failures = Date.now() - startedAt > STABLE_MS ? 0 : failures + 1;
-        seconds = Math.min(2 ** failures / 2, MAX_PAUSE_S);
-      }
-    } catch (error) {
-      if (signal.aborted || error.status === 401) return;
-      const isGone = error.status === 404;
-      if (!isGone) seconds = error.retryAfter ?? Math.min(2 ** failures++, MAX_PAUSE_S);
-      onChange({ isGone, error: isGone ? null : error, retryAt: Date.now() + seconds * 1000 });
-    }
-    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+/** Return what a request changes in the state of `useJob`. */
+async function requestJob(id) {
+  try {
+    const response = await request(jobUrl(id));
+    const job = parseJob(await response.text());
+    return { job, isGone: false, error: null, stale: staleness(response.headers) };
+  } catch (error) {
+    return error.status === 404 ? { isGone: true, error: null } : { error };
   }
 }
 
-/** Pass on each state after the one with the entity tag, until the job is final or the stream ends: a request tells why. */
-function stream(id, etag, onChange, signal) {
-  return new Promise((resolve) => {
-    const source = new EventSource(`${jobUrl(id, "events")}?lastEventId=${etag?.match(/"(.*)"/)?.[1] ?? ""}`);
-    const end = () => resolve(source.close());
-    source.addEventListener("job", ({ data }) => {
-      const job = parseJob(data);
-      onChange({ job, stale: null });
-      if (job.done) end();
-    });
-    source.addEventListener("removed", end);
-    source.addEventListener("error", end);
-    signal.addEventListener("abort", end);
-  });
+function retryPause({ retryAfter }, failures) {
+  return retryAfter === null || retryAfter === undefined ? Math.min(500 * 2 ** failures, MAX_RETRY_MS) : retryAfter * 1000;
 }
 
 function staleness(headers) {

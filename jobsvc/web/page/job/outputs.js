@@ -13,13 +13,14 @@ const MAX_PAUSE_MS = 10_000;
 export function Outputs({ job }) {
   if (!job.outputs) return html`<p class="notice warning">The job is completed, but none of its outputs exists.</p>`;
   const rows = outputRows(job);
-  const preview = choosePreview(job.outputs);
+  const { kind, output, poster } = choosePreview(job.outputs) ?? {};
+  const urlOf = (shown) => shown && fileUrl(job.id, shown.name, shown);
   return html`<section class="card">
       <h2>Outputs</h2>
       <ul class="outputs">${rows.map((row) => html`<${Output} key=${row.filter ?? row.title}
         job=${job} row=${row} isCounted=${row.filter === "" || rows.length <= MAX_COUNTED} />`)}</ul>
     </section>
-    ${preview && html`<${Preview} id=${job.id} ...${preview} />`}`;
+    ${output && html`<${Preview} key=${output.downloadUrl} url=${urlOf(output)} kind=${kind} poster=${urlOf(poster)} />`}`;
 }
 
 function Output({ job, row: { title, output, downloads, link, filter }, isCounted }) {
@@ -36,7 +37,7 @@ function Output({ job, row: { title, output, downloads, link, filter }, isCounte
       ${downloads.map(([label, url], index) => html`<a download href=${url} aria-label=${`${label}: ${title}`}
         class="button ${isMain && !index ? "primary" : ""}">${label}</a>`)}
       ${link && html`<${LinkButton} id=${job.id} title=${title} body=${link} canShow=${isFile && shownAs(output)} />`}
-      ${isFile && html`<${Digest} id=${job.id} output=${output} known=${isMain && job.outputSha256} />`}
+      ${isFile && html`<${Digest} key=${output.downloadUrl} id=${job.id} name=${output.name} known=${isMain && job.outputSha256} />`}
     </div>
   </li>`;
 }
@@ -55,12 +56,12 @@ function useFiles({ id, outputs }, filter, noun) {
 }
 
 /** The SHA-256 of an output, which the service computes on request; `known` if the job's document has it. */
-function Digest({ id, output: { name, downloadUrl }, known }) {
+function Digest({ id, name, known }) {
   const [result, setResult] = useState({});
-  const digest = known || (result.url === downloadUrl && result.digest);
+  const digest = known || result.digest;
   const compute = () => {
     setResult({ text: "Computing SHA-256…" });
-    waitForDigest(id, name).then((value) => setResult({ digest: value, url: downloadUrl }), (error) => setResult({ text: error.message }));
+    waitForDigest(id, name).then(setResult, (error) => setResult({ text: error.message }));
   };
   if (digest) return html`<p class="digest">SHA-256 <code>${digest}</code> <${CopyButton} text=${digest}>Copy<//></p>`;
   if (result.text) return html`<span role="status">${result.text}</span>`;
@@ -71,23 +72,23 @@ function Digest({ id, output: { name, downloadUrl }, known }) {
 async function waitForDigest(id, name) {
   for (let pause = 300; ; pause = Math.min(pause * 1.5, MAX_PAUSE_MS)) {
     const { files } = await getJson(`${jobUrl(id, "files")}?limit=1&output=${name}`, { headers: { "Want-Repr-Digest": "sha-256=1" } });
-    if (files[0].sha256) return files[0].sha256;
+    if (files[0].sha256) return { digest: files[0].sha256 };
     await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 
-function Preview({ id, kind, output, poster }) {
-  const [failed, setFailed] = useState({});
-  const url = fileUrl(id, output.name, output);
-  const properties = { key: url, src: url, onError: async () => setFailed({ url, reason: await failureOf(url) }) };
-  if (failed.url === url) return html`<p class="notice warning" role="alert">No preview: ${failed.reason}</p>`;
+function Preview({ url, kind, poster }) {
+  const [failure, setFailure] = useState("");
+  const properties = { src: url, onError: async () => setFailure(await failureOf(url)) };
+  if (failure) return html`<p class="notice warning" role="alert">No preview: ${failure}</p>`;
   if (kind === "image") return html`<img class="preview" alt="Preview" ...${properties} />`;
-  return html`<${kind} class="preview" aria-label="Preview" controls preload="metadata" playsinline
-    poster=${poster && fileUrl(id, poster.name, poster)} ...${properties} />`;
+  return html`<${kind} class="preview" aria-label="Preview" controls preload="metadata" playsinline poster=${poster} ...${properties} />`;
 }
 
 /** Return why a browser could not show a file: elements do not tell what the service said. */
-async function failureOf(url) {
-  const read = request(url, { headers: { Range: "bytes=0-0" } });
-  return read.then(() => "this browser cannot show the file. Download it and open it in another program.", (error) => error.message);
+function failureOf(url) {
+  return request(url, { headers: { Range: "bytes=0-0" } }).then(
+    () => "this browser cannot show the file. Download it and open it in another program.",
+    (error) => error.message,
+  );
 }
