@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import urljoin
@@ -13,10 +14,12 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 from playwright.async_api import Browser, Error, Page
 
 from tests.conftest import MakeJob, Serve
+from tests.eventually import until
 from tests.page.browser_context import DESKTOP, new_context, sign_in
-from tests.programs.service_runner import Service
+from tests.programs.service_runner import PROJECT, Service
 
 FILM: Final = bytes(range(256)) * 16
+API: Final = (PROJECT / "docs/api.md").read_text("utf-8")
 
 SEND: Final = """async ([url, options]) => {
   const response = await fetch(url, options);
@@ -110,6 +113,19 @@ async def test_page_reads_an_event_stream_as_it_is_sent(page: Page, service: Ser
     headers = {"Authorization": f"Bearer {service.token}", "Last-Event-ID": "unknown"}
     text = await page.evaluate(FIRST_EVENT, [url_of(service, "../events"), {"headers": headers}])
     assert '"id":"job-1"' in text
+
+
+async def test_program_of_the_documents_prints_a_range_and_events(
+    page: Page, service: Service, make_job: MakeJob
+) -> None:
+    make_job("opening-title-0042", output=FILM)
+    printed: list[str] = []
+    page.on("console", lambda message: printed.extend([message.text] * (message.type == "log")))
+    program = re.findall(r"```js\n(const api = .*?)```", API, re.DOTALL)[0]
+    program = program.replace("https://render.example.com/", f"http://127.0.0.1:{service.port}/")
+    await page.evaluate(f"token => {{ (async () => {{ {program} }})(); }}", service.token)
+    await until(lambda: any("event: job" in text for text in printed))
+    assert printed[0].startswith(f'bytes 0-1023/{len(FILM)} "')
 
 
 async def test_page_of_an_origin_that_is_not_named_reads_nothing(page: Page, serve: Serve) -> None:
