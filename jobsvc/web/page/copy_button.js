@@ -2,10 +2,10 @@
 
 import { html, useState } from "./html.js";
 
-/** A button that copies `text`; `children` is its label until then. */
+/** A button that copies `text`, or what it returns; `children` is its label until then. */
 export function CopyButton({ text, children }) {
   const [result, setResult] = useState("");
-  const copy = async () => setResult((await copyText(text)) ? "Copied" : "Not copied");
+  const copy = async () => setResult((await copyText(typeof text === "function" ? text() : text)) ? "Copied" : "Not copied");
   return html`<button type="button" onClick=${copy}><span role="status">${result || children}</span></button>`;
 }
 

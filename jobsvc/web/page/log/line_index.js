@@ -2,46 +2,33 @@
 
 import { countUpTo } from "./log_buffer.js";
 
-const STEP_BYTES = 128 * 1024;
-
 export class LineIndex {
-  offsets = [0]; // of lines that begin here, one in about 128 kB; the last one is where counting goes on
+  offsets = [0]; // of lines that begin here; the last one is where counting goes on
   numbers = [1];
 
-  /** How far lines have been counted: the offset of the line that `nextNumber` is the number of. */
-  get reached() {
-    return this.offsets.at(-1);
+  /** Count the lines of the block that follows. An incomplete last line is not counted yet. */
+  add({ start, bytes }) {
+    this.offsets.push(start + bytes.lastIndexOf(10) + 1);
+    this.numbers.push(this.numbers.at(-1) + countNewlines(bytes));
   }
 
-  get nextNumber() {
-    return this.numbers.at(-1);
-  }
-
-  /** Count the lines of the bytes that follow; an incomplete last line is not counted yet. */
-  add(bytes) {
-    let [last, number, base] = [0, this.nextNumber, this.reached];
-    const complete = bytes.lastIndexOf(10) + 1;
-    for (let end = bytes.indexOf(10) + 1; end; end = bytes.indexOf(10, end) + 1) {
-      number += 1;
-      if (end - last >= STEP_BYTES || end === complete) {
-        this.offsets.push(base + end);
-        this.numbers.push(number);
-        last = end;
-      }
-    }
-  }
-
-  /** Return the last known line, `{offset, number}`, that is not after a line. */
-  beforeLine(number) {
-    return this.point(countUpTo(this.numbers, number) - 1);
-  }
-
-  /** Return the last known line that is not after an offset. */
+  /** Return the last of the known lines, `{offset, number}`, up to an offset. */
   beforeOffset(offset) {
     return this.point(countUpTo(this.offsets, offset) - 1);
   }
 
-  point(index) {
-    return { offset: this.offsets[index], number: this.numbers[index] };
+  /** Return the last of the known lines up to a number. */
+  beforeNumber(number) {
+    return this.point(countUpTo(this.numbers, number) - 1);
   }
+
+  point(index) {
+    return { offset: this.offsets.at(index), number: this.numbers.at(index) };
+  }
+}
+
+export function countNewlines(bytes) {
+  let count = 0;
+  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) count += 1;
+  return count;
 }

@@ -1,15 +1,15 @@
 /** What the log page shows: the part of the log in memory, where the reader is in it, and whether it is live. */
 
 import { getJson, jobUrl } from "../api.js";
-import { LineIndex } from "./line_index.js";
+import { countNewlines, LineIndex } from "./line_index.js";
 import { LogBuffer } from "./log_buffer.js";
+import { ROW } from "./log_layout.js";
 import { LogSearch } from "./log_search.js";
 import { followLog, readBlocks, readRange } from "./log_source.js";
 
 const CHUNK_BYTES = 256 * 1024;
 const COUNTED_BYTES = 16 * 1024 * 1024; // the lines of logs up to this size are counted without being asked to
-const FIRST_SEARCH_BYTES = 1024 * 1024;
-const LARGEST_SEARCH_BYTES = 64 * 1024 * 1024;
+const SEARCH_BYTES = [1024 * 1024, 64 * 1024 * 1024]; // the first and the largest part that is searched at once
 const RECONNECT_MS = 5000;
 
 export class LogModel {
@@ -30,17 +30,19 @@ export class LogModel {
     Object.assign(this, { id, onChange });
   }
 
-  /** Show what a fragment of the address names, and follow the log. */
+  /** Follow the log, and show what a fragment of the address names. */
   start(fragment) {
-    const load = () => (this.state === "loading" ? this.goTo(fragment) : this.catchUp());
+    const connected = (connection) => {
+      this.set({ connection });
+      if (this.state === "loading") this.goTo(fragment);
+    };
     this.source = followLog(this.id, {
-      onOpen: () => load(this.set({ connection: "live" })),
+      onOpen: () => connected("live"),
       onData: (offset, bytes) => this.receive(offset, bytes),
       onReset: () => this.reset(),
       onEnd: (status) => this.end(status),
       onLost: (isClosed) => {
-        this.set({ connection: "lost" });
-        if (this.state === "loading") load();
+        connected("lost");
         if (isClosed) this.reconnect();
       },
     });
@@ -58,21 +60,17 @@ export class LogModel {
     this.onChange();
   }
 
-  /** Run the only task of a purpose: an earlier one is stopped. */
+  /** Run the only task of a purpose: an earlier one is stopped. Returns whether it was completed. */
   async run(purpose, work) {
     this.tasks[purpose]?.abort();
     const task = (this.tasks[purpose] = new AbortController());
-    this.set({ error: null });
-    await work(task.signal).catch((error) => {
-      if (error.code === "log-missing") this.set({ state: "missing" });
-      else if (!task.signal.aborted) this.set({ error });
-    });
-    if (this.tasks[purpose] !== task) return;
+    this.error = null;
+    const error = await work(task.signal).then(() => null, (reason) => reason);
+    if (task.signal.aborted) return false;
     delete this.tasks[purpose];
-    this.onChange();
+    this.set(error?.code === "log-missing" ? { state: "missing" } : { error });
+    return error === null;
   }
-
-  // Following
 
   async loadJob() {
     const job = await getJson(jobUrl(this.id)).catch(() => null);
@@ -80,17 +78,18 @@ export class LogModel {
     return job;
   }
 
-  /** The event stream was refused: it is over, or can be tried again later. */
+  /** The event stream was refused: all of the log has been written, or it can be tried again later. */
   async reconnect() {
     const job = await this.loadJob();
     if (job?.done) this.end(job.status);
-    else this.timer = setTimeout(() => this.start(""), RECONNECT_MS);
+    else this.timer = setTimeout(() => this.start(), RECONNECT_MS);
+    if (this.state === "ready" && !this.anchor) this.load(-CHUNK_BYTES);
   }
 
   end(status) {
     this.source.close();
     this.set({ status, connection: "ended" });
-    if (this.state === "ready") this.catchUp();
+    if (!this.anchor && this.buffer.end < this.size) this.goToOffset(null);
   }
 
   reset() {
@@ -98,136 +97,110 @@ export class LogModel {
     this.set({ anchor: null, newLines: 0 });
   }
 
-  /** Take what was written. Who reads further up keeps their place: the buffer then grows, but drops nothing. */
+  /** Take what was written. If the reader is further up, nothing that they could read is dropped for it. */
   receive(offset, bytes) {
-    const { buffer, anchor } = this;
+    const { buffer, anchor, state } = this;
     this.size = Math.max(this.size, offset + bytes.length);
-    if (this.state === "loading") return;
     if (this.status === "queued") this.loadJob();
+    if (state === "loading") return;
     const added = bytes.subarray(Math.max(0, buffer.end - offset));
-    if (offset <= buffer.end && (!anchor || !buffer.isFull)) this.append(added);
-    if (anchor) this.newLines += added.reduce((count, byte) => count + (byte === 10), 0);
+    const isGap = offset > buffer.end;
+    if (!isGap && !(anchor && buffer.isFull)) this.append(added);
+    if (anchor) this.newLines += countNewlines(added);
+    else if (!isGap) buffer.trimStart();
+    else if (!this.tasks.view) this.goToOffset(null);
     this.set({ state: "ready" });
-    this.keepUp();
   }
 
   append(bytes) {
     const { buffer, search } = this;
     buffer.append(bytes);
     if (search && search.to >= buffer.start) search.addAfter(buffer.bytes.subarray(search.to - buffer.start));
-    if (!this.anchor) buffer.trimStart();
   }
-
-  /** Read what is missing at the end, as after an interruption. */
-  async catchUp() {
-    await this.run("size", async (signal) => {
-      const { size } = await readRange(this.id, -1, 0, signal);
-      if (size < this.size) this.reset();
-      this.size = Math.max(size, this.size);
-    });
-    this.keepUp();
-  }
-
-  keepUp() {
-    const behind = this.size - this.buffer.end;
-    if (this.anchor || this.state !== "ready" || behind <= 0 || this.error) return;
-    if (behind > 4 * CHUNK_BYTES) this.goToOffset(null);
-    else this.extend(1);
-  }
-
-  // Reading
 
   /** Show what a fragment names: line 12 (L12), lines 12 to 20 (L12-L20), the line at an offset (B12), or the end. */
   goTo(fragment) {
-    const selected = parseFragment(fragment);
-    return selected?.unit === "L" ? this.goToLine(selected.from) : this.goToOffset(selected?.from ?? null);
+    const { unit, from = null } = parseFragment(fragment) ?? {};
+    return unit === "L" ? this.goToLine(from) : this.goToOffset(from);
   }
 
   /** Show the line at an offset; null: the end. */
-  goToOffset(offset) {
-    const { buffer } = this;
-    const isLoaded = offset === null ? buffer.end === this.size : offset >= buffer.start && offset < buffer.end;
-    if (this.state === "ready" && isLoaded) return this.setAnchor(offset);
+  async goToOffset(offset) {
+    const { buffer, size } = this;
+    const isLoaded = offset === null ? buffer.end === size : offset >= buffer.start && offset < buffer.end;
+    const from = offset === null ? -CHUNK_BYTES : Math.max(0, offset - CHUNK_BYTES / 2);
+    if ((isLoaded && size) || (await this.load(from))) this.setAnchor(offset);
+  }
+
+  /** Have the line at an offset near the top of the window, with some lines before it; null: follow the end. */
+  setAnchor(offset) {
+    this.set(offset === null ? { anchor: null, newLines: 0 } : { anchor: { offset, pixels: -4 * ROW } });
+  }
+
+  /** Replace what is in memory by the lines at an offset; with a negative one, by the end of the log. */
+  load(from) {
     return this.run("view", async (signal) => {
-      await this.load(offset === null ? -CHUNK_BYTES : Math.max(0, offset - CHUNK_BYTES / 2), signal);
-      this.setAnchor(offset);
+      const known = this.size;
+      const { start, bytes, size } = await readRange(this.id, from, from + CHUNK_BYTES, signal);
+      if (size < known) this.reset();
+      if (size < known && from > 0) return this.load(-CHUNK_BYTES);
+      const skipped = start && this.index.beforeOffset(start).offset !== start ? bytes.indexOf(10) + 1 : 0;
+      this.buffer = new LogBuffer(start + skipped);
+      this.buffer.append(bytes.subarray(skipped));
+      this.set({ state: "ready", size: Math.max(size, this.size) });
+      this.numberLines();
+      if (this.buffer.firstNumber === null && size < COUNTED_BYTES) this.countLines();
     });
   }
 
-  /** Show a line by its number: the log is counted up to it. Of a shorter log, show the end. */
-  goToLine(number) {
-    return this.run("count", async (signal) => {
-      await this.count(() => this.index.nextNumber > number, signal);
-      const point = this.index.beforeLine(number);
-      await this.run("view", (viewSignal) => this.load(point.offset, viewSignal));
-      const { buffer } = this;
-      const line = buffer.line(Math.min(number - buffer.firstNumber, buffer.lineCount - 1));
-      this.setAnchor(line?.number === number ? line.offset : null);
-    });
-  }
-
-  setAnchor(offset, pixels = 0) {
-    this.set(offset === null ? { anchor: null, newLines: 0 } : { anchor: { offset, pixels } });
-    this.keepUp();
-  }
-
-  /** Replace the buffer by the bytes at an offset; with a negative one by the end. */
-  async load(from, signal) {
-    const known = this.size;
-    const { start, bytes, size } = await readRange(this.id, from, from + CHUNK_BYTES, signal);
-    if (size < known) {
-      this.reset();
-      if (from > 0) return this.load(-CHUNK_BYTES, signal);
-    }
-    const skipped = start && start !== this.index.beforeOffset(start).offset ? bytes.indexOf(10) + 1 : 0;
-    this.buffer = new LogBuffer(start + skipped);
-    this.buffer.append(bytes.subarray(skipped));
-    this.set({ state: "ready", size: Math.max(size, this.size) });
-    this.number();
-    if (this.buffer.firstNumber === null && size < COUNTED_BYTES) this.countLines();
-  }
-
-  /** Read more before the buffer (direction -1) or after it (1). */
+  /** Read more before what is in memory (direction -1) or after it (1). */
   extend(direction) {
     const { buffer, tasks } = this;
     if (tasks.view || (direction < 0 ? buffer.start === 0 : buffer.end >= this.size)) return;
     this.run("view", async (signal) => {
       const from = direction < 0 ? Math.max(0, buffer.start - CHUNK_BYTES) : buffer.end;
       const { start, bytes } = await readRange(this.id, from, direction < 0 ? buffer.start : from + CHUNK_BYTES, signal);
-      if (direction > 0) this.append(bytes.subarray(buffer.end - from));
-      else buffer.prepend(bytes.subarray(start && (bytes.indexOf(10) + 1) % bytes.length));
-      if (direction > 0) buffer.trimStart();
-      else buffer.trimEnd();
-      this.number();
-    }).then(() => this.keepUp());
+      if (direction < 0) buffer.prepend(bytes.subarray(start && (bytes.indexOf(10) + 1) % bytes.length));
+      else this.append(bytes.subarray(buffer.end - from));
+      if (direction < 0) buffer.trimEnd();
+      else buffer.trimStart();
+      this.numberLines();
+    });
   }
 
-  // Line numbers
+  /** Show a line by its number: the log is counted up to it. Of a shorter log, show the end. */
+  goToLine(number) {
+    return this.run("count", async (signal) => {
+      await this.count(() => this.index.numbers.at(-1) > number, signal);
+      if (!(await this.load(this.index.beforeNumber(number).offset))) return;
+      const { buffer } = this;
+      const line = buffer.line(Math.min(number - buffer.firstNumber, buffer.lineCount - 1));
+      this.setAnchor(line.number === number ? line.offset : null);
+    });
+  }
 
-  /** Count all lines up to the end of the buffer. */
+  /** Count the lines before those in memory, so that these have numbers. */
   countLines() {
-    return this.run("count", (signal) => this.count(() => this.index.reached >= this.buffer.start, signal));
+    return this.run("count", (signal) => this.count(() => this.index.offsets.at(-1) >= this.buffer.start, signal));
   }
 
   async count(isEnough, signal) {
     if (isEnough()) return;
-    for await (const { bytes } of readBlocks(this.id, this.index.reached, Infinity, signal)) {
-      this.index.add(bytes);
-      this.number();
+    for await (const block of readBlocks(this.id, this.index.offsets.at(-1), Infinity, signal)) {
+      this.index.add(block);
+      this.numberLines();
       if (isEnough()) return;
     }
   }
 
-  number() {
+  numberLines() {
     const { buffer, index } = this;
     const { offset, number } = index.beforeOffset(buffer.end);
     if (buffer.firstNumber === null && offset >= buffer.start) buffer.setNumber(offset, number);
     this.onChange();
   }
 
-  // Searching
-
-  /** Search what is in memory. */
+  /** Search what is in memory for a text; without one, end the search. */
   setQuery(query) {
     this.tasks.search?.abort();
     this.search = query ? new LogSearch(query, this.buffer.start) : null;
@@ -240,40 +213,38 @@ export class LogModel {
     const { search } = this;
     const from = search.current ?? this.anchor?.offset ?? Infinity;
     return this.run("search", async (signal) => {
-      for (let bytes = FIRST_SEARCH_BYTES; ; bytes = Math.min(bytes * 4, LARGEST_SEARCH_BYTES)) {
-        search.current = search.nearest(from, direction) ?? search.current;
-        if (search.current !== null && search.current !== from) return this.goToOffset(search.current);
-        if (!(await this.searchMore(direction, bytes, signal))) return;
+      for (let [length, most] = SEARCH_BYTES; ; length = Math.min(length * 4, most)) {
+        const line = search.nearest(from, direction);
+        if (line !== undefined) return this.goToOffset((search.current = line));
+        if (!(await this.searchMore(direction, length, signal))) return;
       }
     });
   }
 
-  /** Search all of the log, to tell how many lines contain the text. */
-  findAll() {
-    return this.run("search", async (signal) => {
-      while (await this.searchMore(-1, LARGEST_SEARCH_BYTES, signal));
-      while (await this.searchMore(1, LARGEST_SEARCH_BYTES, signal));
-    });
-  }
-
-  /** Search the next bytes in a direction. Returns whether there were any. */
+  /** Search further in a direction. Returns whether there was more of the log. */
   async searchMore(direction, length, signal) {
-    const { search, size } = this;
+    const { search } = this;
     const from = direction < 0 ? Math.max(0, search.from - length) : search.to;
-    const to = direction < 0 ? search.from : Math.min(size, search.to + length);
-    let part = direction > 0 ? search : null;
+    const to = direction < 0 ? search.from : Math.min(this.size, search.to + length);
+    let part = direction < 0 ? null : search;
     for await (const { start, bytes } of from < to ? readBlocks(this.id, from, to, signal) : []) {
       part ??= new LogSearch(search.query, start);
       part.addAfter(bytes);
       this.onChange();
     }
     if (direction < 0) search.addBefore(part ?? { from, lines: [] });
-    return from < to && (direction < 0 || search.to > from);
+    return from < (direction < 0 ? to : search.to);
   }
 }
 
 /** Return what a fragment of the address names, `{unit, from, to}`: L for lines, B for offsets. Null: nothing. */
 export function parseFragment(fragment) {
-  const [, unit, from, to] = fragment.match(/^([LB])(\d{1,15})(?:-[LB]?(\d{1,15}))?$/) ?? [];
+  const [, unit, from, to] = fragment?.match(/^([LB])(\d{1,15})(?:-[LB]?(\d{1,15}))?$/) ?? [];
   return unit ? { unit, from: Number(from), to: Number(to ?? from) } : null;
+}
+
+/** Return whether a line is one of those that a fragment names. */
+export function isNamed(selected, { number, offset }) {
+  const position = selected?.unit === "L" ? number : offset;
+  return selected !== null && position !== null && position >= selected.from && position <= selected.to;
 }

@@ -3,7 +3,7 @@
 import { html, useMemo } from "../html.js";
 import { parseAnsi } from "./ansi.js";
 import { shownText } from "./line_text.js";
-import { markMatches } from "./log_search.js";
+import { patternOf } from "./log_search.js";
 
 export function LogRow({ line, query, isCurrent, isSelected, height, onSelect }) {
   const { offset, number, bytes } = line;
@@ -11,7 +11,7 @@ export function LogRow({ line, query, isCurrent, isSelected, height, onSelect })
   const unit = number === null ? `B${offset}` : `L${number}`;
   const classes = `log-row ${isSelected ? "selected" : ""} ${isCurrent ? "current" : ""}`;
   return html`<div class=${classes} style=${{ minHeight: `${height}px` }}>
-    <a class="line-number" href="#${unit}" tabindex="-1" aria-label=${`Link to ${number === null ? `byte ${offset}` : `line ${number}`}`}
+    <a class="line-number" href="#${unit}" tabindex="-1" aria-label=${number === null ? `Byte ${offset}` : `Line ${number}`}
       onClick=${(event) => onSelect(event, unit)}>${number ?? "·"}</a>
     ${text}
   </div>`;
@@ -19,12 +19,13 @@ export function LogRow({ line, query, isCurrent, isSelected, height, onSelect })
 
 function LineText({ bytes, query }) {
   const { text, rest } = shownText(bytes);
-  const spans = markMatches(parseAnsi(text), query).map(Span);
-  return html`<span class="line-text">${spans}${rest && html`<i class="rest"> … ${rest} more in the download</i>`}</span>`;
+  const spans = parseAnsi(text).map((span) => html`<${Span} ...${span} query=${query} />`);
+  return html`<span class="line-text">${spans}${rest && html`<i class="muted"> … ${rest} more in the download</i>`}</span>`;
 }
 
-function Span({ text, style: { color, background, ...flags }, isMatch }) {
-  const classes = Object.keys(flags).concat(color ? "colored" : [], background ? "filled" : []).join(" ");
-  if (isMatch) return html`<mark>${text}</mark>`;
-  return classes ? html`<span class=${classes} style=${{ "--color": color, "--fill": background }}>${text}</span>` : text;
+function Span({ text, style: { color, background, ...flags }, query }) {
+  const classes = [...Object.keys(flags), color && "colored", background && "filled"].filter(Boolean).join(" ");
+  const parts = query ? text.split(new RegExp(`(${patternOf(query).source})`, "i")) : [text];
+  const content = parts.map((part, index) => (index % 2 ? html`<mark>${part}</mark>` : part));
+  return classes ? html`<span class=${classes} style=${{ "--color": color, "--fill": background }}>${content}</span>` : content;
 }

@@ -35,51 +35,19 @@ export class LogSearch {
 /** Return the offsets of the lines that contain a text, of bytes that begin at the offset `base`. */
 export function findLines(bytes, base, query) {
   const text = latin.decode(bytes);
-  const pattern = patternOf(query);
-  const isExact = /^[ -~]*$/.test(query) && !bytes.includes(27) && !bytes.includes(13);
+  // Colours may change within the text. What is found may be hidden: within a sequence, or before a carriage return.
+  const pattern = patternOf(latin.decode(new TextEncoder().encode(query)), "(?:\\x1b\\[[0-?]*m)*");
   const found = [];
   for (let match = pattern.exec(text); match; match = pattern.exec(text)) {
     const start = text.lastIndexOf("\n", match.index) + 1;
     const end = text.indexOf("\n", match.index) + 1 || text.length;
-    if (isExact || contains(lineText(bytes.subarray(start, end)), query)) found.push(base + start);
+    if (patternOf(query).test(lineText(bytes.subarray(start, end)))) found.push(base + start);
     pattern.lastIndex = end;
   }
   return found;
 }
 
-/** Return a pattern that finds a text in bytes, also if its colour changes within it. */
-function patternOf(query) {
-  const characters = [...latin.decode(new TextEncoder().encode(query))];
-  return new RegExp(characters.map((each) => each.replace(/\W/, "\\$&")).join("(?:\\x1b\\[[0-?]*m)*"), "gi");
-}
-
-function contains(text, query) {
-  return text.toLowerCase().includes(query.toLowerCase());
-}
-
-/** Cut spans where a text begins and ends in them. Those of the text have `isMatch`. */
-export function markMatches(spans, query) {
-  const text = spans.map((span) => span.text).join("");
-  const bounds = query ? findAll(text.toLowerCase(), query.toLowerCase()) : [];
-  let [position, at] = [0, 0];
-  const marked = [];
-  for (const { text: rest, style } of spans) {
-    const end = position + rest.length;
-    while (position < end) {
-      while (bounds[at] <= position) at += 1;
-      const next = Math.min(end, bounds[at] ?? end);
-      marked.push({ text: text.slice(position, next), style, isMatch: at % 2 === 1 });
-      position = next;
-    }
-  }
-  return marked;
-}
-
-/** Return where a text begins and ends in another, in one list. */
-function findAll(text, query) {
-  const bounds = [];
-  for (let at = text.indexOf(query); at >= 0; at = text.indexOf(query, at + query.length)) {
-    bounds.push(at, at + query.length);
-  }
-  return bounds;
+/** Return a pattern that finds a text, with `between` between its characters. */
+export function patternOf(query, between = "") {
+  return new RegExp([...query].map((each) => each.replace(/[^\w\s]/, "\\$&")).join(between), "gi");
 }

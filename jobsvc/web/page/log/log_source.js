@@ -4,7 +4,6 @@ import { jobUrl, request } from "../api.js";
 import { join } from "./log_buffer.js";
 
 const BLOCK_BYTES = 128 * 1024;
-const LONGEST_BLOCK = 4 * 1024 * 1024;
 
 /** Return a part of a log, `{start, bytes, size}`; with a negative `from` its end. No bytes if the log ends before. */
 export async function readRange(id, from, to, signal) {
@@ -17,25 +16,30 @@ export async function* readBlocks(id, from, to, signal) {
   const { response, start } = await requestRange(id, Math.max(0, from - 1), to, signal);
   const reader = response?.body.getReader();
   let [at, rest, isAligned, isOver] = [start, new Uint8Array(), from === 0, !reader];
-  while (!isOver) {
-    const { value, done } = await reader.read();
-    if (value) rest = join(rest, value);
-    isOver = done;
-    if (!isOver && rest.length < BLOCK_BYTES) continue;
-    const skipped = isAligned ? 0 : rest.indexOf(10) + 1 || rest.length;
-    const end = isOver || rest.length > LONGEST_BLOCK ? rest.length : Math.max(skipped, rest.lastIndexOf(10) + 1);
-    isAligned ||= rest[skipped - 1] === 10;
-    if (end > skipped) yield { start: at + skipped, bytes: rest.subarray(skipped, end) };
-    [at, rest] = [at + end, rest.subarray(end)];
+  try {
+    while (!isOver || rest.length) {
+      if (!isOver && rest.length < BLOCK_BYTES) {
+        const { value, done } = await reader.read();
+        [rest, isOver] = [done ? rest : join(rest, value), done];
+        continue;
+      }
+      const skipped = isAligned ? 0 : rest.indexOf(10) + 1 || rest.length;
+      const end = Math.max(skipped, rest.lastIndexOf(10, 2 * BLOCK_BYTES) + 1 || rest.length); // a longer line is cut
+      isAligned ||= rest[skipped - 1] === 10;
+      if (end > skipped) yield { start: at + skipped, bytes: rest.subarray(skipped, end) };
+      [at, rest] = [at + end, rest.subarray(end)];
+    }
+  } finally {
+    reader?.cancel();
   }
 }
 
 /** Request a range, `{response, start, size}`. Waits while the service allows no further request. */
 async function requestRange(id, from, to, signal) {
   const range = from < 0 ? from : `${from}-${to === Infinity ? "" : to - 1}`;
-  const options = { headers: { Range: `bytes=${range}` }, cache: "no-store", signal };
   for (;;) {
     try {
+      const options = { headers: { Range: `bytes=${range}` }, cache: "no-store", signal };
       const response = await request(jobUrl(id, "logs"), options);
       const [start, , size] = response.headers.get("Content-Range").match(/\d+/g).map(Number);
       return { response, start, size };

@@ -2,6 +2,7 @@
 
 import { html, useLayoutEffect, useRef, useState } from "../html.js";
 import { layOut, lineAtTop, offsetAtTop, ROW, topOf } from "./log_layout.js";
+import { isNamed } from "./log_model.js";
 import { LogRow } from "./log_row.js";
 
 const OVERSCAN = 15; // rows above and below the window
@@ -11,9 +12,12 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
   const { buffer, anchor, size, search } = model;
   const scroller = useRef();
   const own = useRef({ top: 0 }); // where this component has scrolled to, and the timer of a jump
-  const [box, setBox] = useState({ height: 800, columns: 80 });
+  const [box, setBox] = useState({ height: 800, width: 800, character: 8 });
   const [top, setTop] = useState(0);
-  buffer.setColumns(isWrapped ? box.columns : Infinity);
+  const lastNumber = (buffer.firstNumber ?? 0) + buffer.lineCount;
+  const digits = Math.max(4, String(lastNumber).length);
+  const columns = Math.floor((box.width - 33) / box.character) - digits; // 33: the paddings of number and text
+  buffer.setColumns(isWrapped ? Math.max(20, columns) : Infinity);
   const layout = layOut(buffer, size);
   useLayoutEffect(() => observeBox(scroller.current, setBox), []);
   useLayoutEffect(() => {
@@ -21,7 +25,7 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
     if (Math.abs(scroller.current.scrollTop - wanted) >= 1) scroller.current.scrollTop = wanted;
     own.current.top = scroller.current.scrollTop;
     setTop(own.current.top);
-  }, [anchor, buffer, buffer.start, buffer.end, size, box, isWrapped]);
+  }, [anchor, buffer, buffer.start, buffer.end, size, box, columns, isWrapped]);
   const scroll = () => {
     const { scrollTop } = scroller.current;
     if (Math.abs(scrollTop - own.current.top) < 1) return;
@@ -33,12 +37,11 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
   for (let index = first; index < last; index += 1) {
     const line = buffer.line(index);
     rows.push(html`<${LogRow} key=${line.offset} line=${line} query=${search?.query ?? ""} onSelect=${onSelect}
-      height=${(buffer.rowOf(index + 1) - buffer.rowOf(index)) * ROW} isSelected=${isSelected(selected, line)}
+      height=${(buffer.rowOf(index + 1) - buffer.rowOf(index)) * ROW} isSelected=${isNamed(selected, line)}
       isCurrent=${search?.current === line.offset} />`);
   }
-  const digits = String(buffer.line(Math.max(0, buffer.lineCount - 1)).number ?? "").length;
   return html`<div class="log-view ${isWrapped ? "wrapped" : ""}" ref=${scroller} onScroll=${scroll} tabindex="0"
-    role="region" aria-label="Log" style=${{ "--digits": Math.max(3, digits), "--row": `${ROW}px` }}>
+    role="region" aria-label="Log" style=${{ "--digits": digits, "--row": `${ROW}px` }}>
     <span class="log-probe" aria-hidden="true">0000000000</span>
     <div class="log-canvas" style=${{ height: `${layout.total}px` }}>
       <div class="log-rows" style=${{ top: `${layout.above + buffer.rowOf(first) * ROW}px` }}>${rows}</div>
@@ -46,15 +49,12 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
   </div>`;
 }
 
-/** Keep the size of an element's window in state, in pixels, and how many columns a wrapped line has. */
+/** Keep the size of an element's window in state: in pixels, and the width of a character of the log. */
 function observeBox(element, setBox) {
-  const update = () => {
-    const column = element.querySelector(".log-probe").getBoundingClientRect().width / 10;
-    const gutter = element.querySelector(".line-number")?.getBoundingClientRect().width ?? 6 * column;
-    const columns = Math.max(20, Math.floor((element.clientWidth - gutter - 24) / column));
-    setBox({ height: element.clientHeight, columns });
-  };
-  const observer = new ResizeObserver(update);
+  const observer = new ResizeObserver(() => {
+    const character = element.firstElementChild.getBoundingClientRect().width / 10;
+    setBox({ height: element.clientHeight, width: element.clientWidth, character });
+  });
   observer.observe(element);
   return () => observer.disconnect();
 }
@@ -81,9 +81,4 @@ function visibleLines(buffer, layout, top, height) {
   const row = (top - layout.above) / ROW;
   const first = buffer.lineAtRow(row - OVERSCAN);
   return buffer.lineCount ? [first, buffer.lineAtRow(row + height / ROW + OVERSCAN) + 1] : [0, 0];
-}
-
-function isSelected(selected, { number, offset }) {
-  const position = selected?.unit === "L" ? number : offset;
-  return selected !== null && position !== null && position >= selected.from && position <= selected.to;
 }

@@ -1,49 +1,38 @@
 /** The field that searches a log, and how many lines have been found. */
 
 import { formatSize } from "../format.js";
-import { html, useEffect, useRef, useState } from "../html.js";
+import { html, useRef } from "../html.js";
 
 const TYPING_MS = 150;
 
-export function SearchBar({ model }) {
-  const field = useRef();
+export function SearchBar({ model, field }) {
   const timer = useRef();
-  useEffect(() => {
-    const focus = (event) => {
-      if (event.key !== "/" || event.target.matches("input, textarea, select")) return;
-      event.preventDefault();
-      field.current.select();
-    };
-    addEventListener("keydown", focus);
-    return () => removeEventListener("keydown", focus);
-  }, []);
-  const update = () => {
+  const search = () => {
     clearTimeout(timer.current);
     if (field.current.value !== (model.search?.query ?? "")) model.setQuery(field.current.value);
   };
   const type = () => {
     clearTimeout(timer.current);
-    timer.current = setTimeout(update, TYPING_MS);
+    timer.current = setTimeout(search, TYPING_MS);
   };
-  const press = (event) => {
-    update();
-    if (event.key === "Enter" && model.search) model.find(event.shiftKey ? 1 : -1);
-    if (event.key === "Escape") model.tasks.search?.abort();
+  const press = ({ key, shiftKey }) => {
+    if (key === "Escape") model.tasks.search?.abort();
+    if (key !== "Enter") return;
+    search();
+    if (model.search) model.find(shiftKey ? 1 : -1);
   };
   return html`<search class="log-search">
     <input type="search" ref=${field} placeholder="Search" aria-label="Search the log" onInput=${type} onKeyDown=${press} />
-    ${model.search && html`<${Result} model=${model} />`}
+    ${model.search && html`<${Found} model=${model} />`}
   </search>`;
 }
 
-function Result({ model }) {
-  const { search, size, tasks } = model;
-  const total = search.lines.length;
-  const place = search.current === null ? "" : `${search.lines.indexOf(search.current) + 1} of `;
-  const isComplete = search.from === 0 && search.to >= model.buffer.end;
-  return html`<button class="icon-only" title="Further back (Enter)" aria-label="Previous match" onClick=${() => model.find(-1)}>↑</button>
-    <button class="icon-only" title="Forward (Shift+Enter)" aria-label="Next match" onClick=${() => model.find(1)}>↓</button>
-    <span class="number small" role="status">${place}${total.toLocaleString()}${isComplete ? "" : "+"} ${total === 1 ? "line" : "lines"}</span>
-    ${!isComplete && html`<span class="muted small">in ${formatSize(search.to - search.from)} of ${formatSize(size)}
-      <button class="quiet" onClick=${() => model.findAll()} disabled=${Boolean(tasks.search)}>Search all</button></span>`}`;
+function Found({ model }) {
+  const { lines, current, from, to } = model.search;
+  const place = current === null ? "" : `${(lines.indexOf(current) + 1).toLocaleString()} of `;
+  const part = from || to < model.buffer.end ? ` in ${formatSize(to - from)} of ${formatSize(model.size)}` : "";
+  const step = (label, arrow, direction) =>
+    html`<button class="icon-only" title=${label} aria-label=${label} onClick=${() => model.find(direction)}>${arrow}</button>`;
+  return html`${step("Further back (Enter)", "↑", -1)}${step("Forward (Shift+Enter)", "↓", 1)}
+    <span class="number small" role="status">${place}${lines.length.toLocaleString()}<span class="muted">${part}</span></span>`;
 }
