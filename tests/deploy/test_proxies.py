@@ -221,6 +221,19 @@ async def test_forwarded_fields_are_ignored_without_a_trusted_proxy(front: Front
     assert statuses == [401, 401, 429]
 
 
+async def test_preflight_and_response_of_another_origin_pass_unchanged(
+    front: Front, make_job: MakeJob
+) -> None:
+    make_job()
+    origin = "https://portal.example.com"
+    behind = await front(count=1, cors_origins=(origin,))
+    preflight = await behind.ask("OPTIONS", JOB, Origin=origin, Access_Control_Request_Method="GET")
+    assert (preflight.status, preflight.headers["Access-Control-Allow-Methods"]) == (204, "GET, HEAD, POST")
+    for answer in (preflight, await behind.get(JOB, Origin=origin)):
+        assert answer.headers.getall("Access-Control-Allow-Origin") == [origin]
+        assert answer.headers.getall("Vary") == ["Origin"]
+
+
 async def test_slow_client_delays_no_other(behind: Behind) -> None:
     headers = {"Authorization": f"Bearer {behind.service.token}"}
     async with (
