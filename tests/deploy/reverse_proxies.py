@@ -57,7 +57,7 @@ Listen 127.0.0.1:{port}
 _APACHE_MODULES: Final = (
     *("mpm_event", "authz_core", "authz_host", "unixd", "log_config", "socache_shmcb", "slotmem_shm"),
     *("ssl", "proxy", "proxy_http", "proxy_balancer", "lbmethod_byrequests", "watchdog", "proxy_hcheck"),
-    *("headers", "env", "setenvif"),
+    *("headers", "env", "setenvif", "http2"),
 )
 _CADDY_OPTIONS: Final = "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n"
 

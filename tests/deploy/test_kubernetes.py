@@ -91,13 +91,19 @@ def test_all_ports_lead_to_the_container() -> None:
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert CONTAINER[probe]["httpGet"]["port"] == port["name"]
     (rule,) = ALL["Ingress"]["spec"]["rules"]
-    (path,) = rule["http"]["paths"]
-    assert path["backend"]["service"] == {
-        "name": ALL["Service"]["metadata"]["name"],
-        "port": {"name": service_port["name"]},
-    }
+    for path in rule["http"]["paths"]:
+        assert path["backend"]["service"] == {
+            "name": ALL["Service"]["metadata"]["name"],
+            "port": {"name": service_port["name"]},
+        }
     assert ALL["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == port["name"]
     assert ALL["ServiceMonitor"]["spec"]["endpoints"][0]["port"] == service_port["name"]
+
+
+def test_ingress_passes_only_the_page_and_the_api_on() -> None:
+    (rule,) = ALL["Ingress"]["spec"]["rules"]
+    paths = {path["path"]: path["pathType"] for path in rule["http"]["paths"]}
+    assert paths == {"/": "Exact", "/ui/": "Prefix", "/api/": "Prefix"}
 
 
 def test_links_have_the_host_of_the_ingress() -> None:

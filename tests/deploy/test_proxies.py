@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -173,11 +175,51 @@ async def test_each_method_gets_its_response(behind: Behind) -> None:
     assert (head.status, head.body) == (200, b"")
 
 
-async def test_only_the_api_is_passed_on(behind: Behind) -> None:
-    for target in ("/healthz", "/readyz", "/metrics", "/"):
+async def test_only_the_page_and_the_api_are_passed_on(behind: Behind) -> None:
+    for target in ("/healthz", "/readyz", "/metrics", "/ui", "/uix/a", "/index.html", "/api", "//metrics"):
         answer = await behind.get(target)
         assert answer.status in {403, 404}, target
         assert b"jobsvc_" not in answer.body
+
+
+async def test_page_is_passed_on_with_its_files(behind: Behind) -> None:
+    direct = await behind.service.get("/")
+    for target in ("/", "/?job=a%20b&view=log"):
+        page = await behind.get(target, token=None, Accept_Encoding="gzip, br")
+        assert (page.status, page.body) == (200, direct.body)
+        assert page.headers["Content-Security-Policy"] == direct.headers["Content-Security-Policy"]
+        assert (await behind.get(target, token=None, If_None_Match=page.headers["ETag"])).status == 304
+    (script,) = re.findall(r'src="(ui/[^"]*)"', direct.body.decode())
+    file = await behind.get(f"/{script}", token=None)
+    assert (file.status, file.headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+    assert "immutable" in file.headers["Cache-Control"]
+
+
+async def test_browser_signs_in_by_https_and_every_replica_accepts_its_cookie(behind: Behind) -> None:
+    without_fetch_metadata: dict[str, Any] = {"Origin": f"https://localhost:{behind.proxy.port}"}
+    for fields in (without_fetch_metadata, {"Sec_Fetch_Site": "same-origin"}):
+        signed_in = await behind.ask("POST", "/ui/session", **fields)
+        assert signed_in.status == 204
+        cookie = signed_in.headers["Set-Cookie"]
+        assert cookie.startswith("__Host-jobsvc=")
+        assert "Secure" in cookie
+        sent: dict[str, Any] = {"Cookie": cookie.partition(";")[0], **fields}
+        for _ in range(4):
+            assert (await behind.get(JOB, token=None, **sent)).status == 200
+        made = await behind.ask("POST", f"{JOB}/download-links", token=None, body=b"{}", **sent)
+        assert made.status == 201
+        signed_out = await behind.ask("DELETE", "/ui/session", token=None, **sent)
+        assert signed_out.headers["Set-Cookie"].startswith("__Host-jobsvc=")
+    foreign = await behind.ask("POST", "/ui/session", Origin="https://evil.example")
+    assert (foreign.status, orjson.loads(foreign.body)["code"]) == (403, "cross-origin-request")
+
+
+async def test_proxy_offers_http_2_because_browsers_then_have_more_than_six_requests(behind: Behind) -> None:
+    context = ssl.create_default_context(cafile=behind.proxy.folder / "certificate")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    _, writer = await asyncio.open_connection("localhost", behind.proxy.port, ssl=context)
+    assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+    writer.close()
 
 
 async def test_link_works_exactly_as_returned(behind: Behind) -> None:

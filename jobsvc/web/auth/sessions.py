@@ -101,8 +101,9 @@ class Sessions:
 
     def authenticate_token(self, request: web.Request) -> Token:
         """Return the live token in the Authorization field. Raises Unauthorized and CrossOriginRequest."""
+        token = self._authenticator.authenticate(request.headers)
         self._require_same_origin(request)
-        return self._authenticator.authenticate(request.headers)
+        return token
 
     def start(self, request: web.Request, response: web.StreamResponse, token: Token) -> None:
         """Set the cookie of a session that ends no later than the token."""
