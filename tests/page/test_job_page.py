@@ -67,6 +67,33 @@ async def test_end_of_log_is_scrolled_to_its_last_line(
     assert await tail.evaluate("pre => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 1")
 
 
+async def test_end_of_log_has_the_colours_of_a_terminal(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(status="failed", log=b"50 %\r100 %\n\x1b[31mno such plate\x1b[0m\n")
+    page = await open_page(await serve(), "?job=job-1")
+    tail = page.get_by_label("End of the log")
+    await expect(tail.locator(".colored")).to_have_text("no such plate")
+    assert (await tail.inner_text()).splitlines()[:2] == ["100 %", "no such plate"]
+
+
+async def test_keys_lead_to_the_log_and_back_to_the_list(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job(log=b"one\n")
+    service = await serve()
+    page = await open_page(service, "?job=job-1")
+    await expect(page.locator(".heading")).to_be_visible()
+    await page.keyboard.press("?")
+    await expect(page.get_by_role("dialog")).to_contain_text("Show the log")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("l")
+    await expect(page).to_have_url(re.compile(r"\?job=job-1&view=log$"))
+    await page.go_back()
+    await page.keyboard.press("u")
+    await expect(page).to_have_url(f"http://127.0.0.1:{service.port}/")
+
+
 async def test_log_is_one_click_away(serve: Serve, open_page: OpenPage, make_job: MakeJob) -> None:
     make_job(status="failed", log=b"one\n")
     page = await open_page(await serve(), "?job=job-1")

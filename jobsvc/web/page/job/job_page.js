@@ -2,8 +2,10 @@
 
 import { useNow } from "../clock.js";
 import { formatDuration, formatTime } from "../format.js";
-import { html, useEffect, useRef } from "../html.js";
-import { followLink, routeUrl } from "../router.js";
+import { html, useEffect, useMemo, useRef } from "../html.js";
+import { useKeys } from "../keys.js";
+import { LineText } from "../log/log_row.js";
+import { followLink, navigate, routeUrl } from "../router.js";
 import { ProgressBar, StalledBadge, StateLabel } from "../state_label.js";
 import { WatchButton } from "../watched_jobs.js";
 import { Details, LongText, Metadata } from "./facts.js";
@@ -11,9 +13,15 @@ import { progressText, summary } from "./job_model.js";
 import { useJob } from "./job_source.js";
 import { Outputs } from "./outputs.js";
 
+const encoder = new TextEncoder();
+
 export function JobPage({ route: { id }, account, feed }) {
   const source = useJob(id, feed);
   const now = useNow();
+  const keys = useKeys([
+    [["l"], "Show the log", () => navigate(routeUrl({ job: id, view: "log" }))],
+    [["u"], "Back to the list", () => navigate(routeUrl({}))],
+  ]);
   const { job } = source;
   const state = job && (job.status === "rendering" ? `${Math.floor(job.progress)} %` : job.status);
   useEffect(() => {
@@ -22,6 +30,7 @@ export function JobPage({ route: { id }, account, feed }) {
   return html`<main class="job">
     <${Notice} source=${source} now=${now} />
     ${job ? html`<${Job} job=${job} account=${account} now=${now} />` : html`<${NoJob} id=${id} isGone=${source.isGone} />`}
+    ${keys}
   </main>`;
 }
 
@@ -80,7 +89,7 @@ function Heading({ job, now }) {
       <span class="number">${progressText(job)}</span>
       ${job.phase && html`<span><${LongText} text=${job.phase} limit=${100} /></span>`}
     </p>
-    <${ProgressBar} job=${job} />
+    ${job.status !== "completed" && html`<${ProgressBar} job=${job} />`}
   </div>`;
 }
 
@@ -89,9 +98,10 @@ function LogTail({ job: { id, logs } }) {
   useEffect(() => {
     text.current.scrollTop = text.current.scrollHeight;
   }, [logs]);
+  const lines = useMemo(() => logs.split("\n").map((line) => html`<div><${LineText} bytes=${encoder.encode(line)} query="" /></div>`), [logs]);
   return html`<section class="card">
     <h2>End of the log</h2>
-    <pre ref=${text} class="log-tail" tabindex="0" aria-label="End of the log">${logs}</pre>
+    <pre ref=${text} class="log-tail" tabindex="0" aria-label="End of the log">${lines}</pre>
     <${LogLink} id=${id}>Whole log<//>
   </section>`;
 }

@@ -23,7 +23,7 @@ function LinkDialog({ id, title, body, canShow, onClose }) {
     event.preventDefault();
     const { expiresIn, ...choices } = Object.fromEntries(new FormData(event.currentTarget));
     const inline = choices.inline && true;
-    createLink(id, { ...body, ...choices, inline, expiresIn: Number(expiresIn) }).then(setLink, (error) => setMessage(error.message));
+    createLink(id, { ...body, ...choices, inline, expiresIn: Number(expiresIn) }).then(setLink, (error) => setMessage(messageOf(error)));
   };
   return html`<dialog ref=${dialog} class="link-dialog" onClose=${onClose} aria-labelledby="link-title">
     <h2 id="link-title">Link to <bdi>${title}</bdi></h2>
@@ -50,6 +50,10 @@ function Link({ url, expiresAt, isCopied }) {
       <${CopyButton} text=${url}>Copy<//>
     </p>
     <p role="status">${isCopied && "Copied. "}It works until ${formatTime(expiresAt)}.</p>`;
+}
+
+function messageOf({ code, message }) {
+  return code === "bad-request" ? "This service does not allow links for so long. Choose a shorter time." : message;
 }
 
 /** Create a link and copy it. Throws ApiError. */

@@ -17,7 +17,8 @@ export function LogRow({ line, query, isCurrent, isSelected, height, onSelect })
   </div>`;
 }
 
-function LineText({ bytes, query }) {
+/** The text of a line in the colours of a terminal. */
+export function LineText({ bytes, query }) {
   const { text, rest } = shownText(bytes);
   const spans = parseAnsi(text).map((span) => html`<${Span} ...${span} query=${query} />`);
   return html`<span class="line-text">${spans}${rest && html`<i class="muted"> … ${rest} more in the download</i>`}</span>`;
