@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-import pytest
 from playwright.async_api import Page
 
 from tests.conftest import put
@@ -17,20 +15,23 @@ from tests.programs.npm import package_files
 VERSION: Final = "4.14.1"
 SHA256: Final = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 
-AxeCheck: TypeAlias = Callable[[Page], Awaitable[None]]
 
+class AxeCheck:
+    """Finds what is wrong on a page. `folder` keeps the script between runs of the tests."""
 
-def checker(config: pytest.Config) -> AxeCheck:
-    """Return a check that fails the test if axe finds anything; skip the test if npm cannot deliver axe."""
-    assert config.cache is not None
-    script = _script(config.cache.mkdir("axe-core"))
+    def __init__(self, folder: Path) -> None:
+        """Skip the test if npm cannot deliver axe."""
+        self._script = _script(folder)
 
-    async def check(page: Page) -> None:
-        await page.evaluate(script)
+    async def __call__(self, page: Page) -> None:
+        """Fail the test if axe finds anything."""
+        assert await self.problems(page) == []
+
+    async def problems(self, page: Page) -> list[str]:
+        """Return what axe finds, as text."""
+        await page.evaluate(self._script)
         found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        assert not found["violations"], "\n".join(map(_describe, found["violations"]))
-
-    return check
+        return [_describe(violation) for violation in found["violations"]]
 
 
 def _describe(violation: dict[str, Any]) -> str:
@@ -40,7 +41,6 @@ def _describe(violation: dict[str, Any]) -> str:
 
 @cache
 def _script(folder: Path) -> str:
-    """Return the script. `folder` keeps it between runs of the tests."""
     kept = folder / f"{VERSION}.js"
     if not kept.exists():
         put(kept, package_files("axe-core", VERSION, "axe.min.js")[0])

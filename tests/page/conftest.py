@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.page.axe_core import AxeCheck, checker
+from tests.page.axe_core import AxeCheck
 from tests.page.browser_context import DESKTOP, Problems, Screen, new_context
 from tests.programs import chromium
 from tests.programs.service_runner import Service
@@ -56,7 +56,8 @@ async def open_page(browser: Browser, page_problems: Problems) -> AsyncIterator[
             service: Service, url: str = "", *, token: str | None = "", screen: Screen = DESKTOP
         ) -> Page:
             secret = service.token if token == "" else token
-            context = new_context(browser, service.port, secret, screen, page_problems)
+            origin = f"http://127.0.0.1:{service.port}"
+            context = new_context(browser, origin, secret, screen, page_problems)
             page = await (await contexts.enter_async_context(context)).new_page()
             await page.goto(url or "./")
             return page
@@ -66,5 +67,6 @@ async def open_page(browser: Browser, page_problems: Problems) -> AsyncIterator[
 
 @pytest.fixture
 def axe(request: pytest.FixtureRequest) -> AxeCheck:
-    """Check a page for what people with disabilities could not use; fails the test if there is anything."""
-    return checker(request.config)
+    """Return what finds problems of people with disabilities on a page."""
+    assert request.config.cache is not None
+    return AxeCheck(request.config.cache.mkdir("axe-core"))

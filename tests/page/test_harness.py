@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.conftest import Serve
 from tests.eventually import until
 from tests.page.axe_core import AxeCheck
@@ -32,5 +30,4 @@ async def test_exception_of_the_page_is_a_problem(
 async def test_unreadable_text_fails_the_axe_check(serve: Serve, open_page: OpenPage, axe: AxeCheck) -> None:
     page = await open_page(await serve(), token=None, screen=DARK)
     await page.get_by_role("button").evaluate("button => { button.style = 'color: #777; background: #555'; }")
-    with pytest.raises(AssertionError, match="color-contrast"):
-        await axe(page)
+    assert any("color-contrast" in problem for problem in await axe.problems(page))
