@@ -10,12 +10,14 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.page.axe_core import AxeCheck
 from tests.page.browser_context import DESKTOP, Problems, Screen, new_context
 from tests.programs import chromium
 from tests.programs.service_runner import Service
+
+expect.set_options(timeout=20_000)  # as patient as tests/eventually.py, for a busy machine
 
 
 @pytest.fixture
