@@ -19,6 +19,7 @@ DEFAULT_BENCHMARKS: Final = ("status", "listing", "download", "memory")
 OPTIONAL_BENCHMARKS: Final = (
     "archive",
     "client",
+    "page",
     "behind-tls",
     "hostile",
     "hostile-unlimited",
