@@ -34,11 +34,11 @@ _INTERNAL_ERROR: Final = "status of 500"
 
 @asynccontextmanager
 async def new_context(
-    browser: Browser, origin: str, token: str | None, screen: Screen, problems: Problems
+    browser: Browser, port: int, token: str | None, screen: Screen, problems: Problems
 ) -> AsyncIterator[BrowserContext]:
     """Create a profile during a block, signed in if there is a token; fill `problems` from its pages."""
     context = await browser.new_context(
-        base_url=f"{origin}/",
+        base_url=f"http://127.0.0.1:{port}/",
         viewport={"width": screen.width, "height": screen.height},
         color_scheme=screen.scheme,
         reduced_motion=screen.motion,
@@ -49,15 +49,15 @@ async def new_context(
         context.on("console", lambda message: problems.extend(_errors(message)))
         context.on("weberror", lambda error: problems.append(_text_of(error)))
         if token is not None:
-            await sign_in(context, origin, token)
+            await sign_in(context, port, token)
         yield context
     finally:
         await context.close()
 
 
-async def sign_in(context: BrowserContext, origin: str, token: str) -> None:
+async def sign_in(context: BrowserContext, port: int, token: str) -> None:
     """Exchange a token for the session cookie, as the page does."""
-    fields = {"Authorization": f"Bearer {token}", "Origin": origin}
+    fields = {"Authorization": f"Bearer {token}", "Origin": f"http://127.0.0.1:{port}"}
     response = await context.request.post("ui/session", headers=fields)
     assert response.ok, await response.text()
 

@@ -58,8 +58,7 @@ async def open_page(browser: Browser, page_problems: Problems) -> AsyncIterator[
             service: Service, url: str = "", *, token: str | None = "", screen: Screen = DESKTOP
         ) -> Page:
             secret = service.token if token == "" else token
-            origin = f"http://127.0.0.1:{service.port}"
-            context = new_context(browser, origin, secret, screen, page_problems)
+            context = new_context(browser, service.port, secret, screen, page_problems)
             page = await (await contexts.enter_async_context(context)).new_page()
             await page.goto(url or "./")
             return page

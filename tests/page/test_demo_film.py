@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -33,7 +34,10 @@ async def test_link_of_the_demo_leads_to_the_playing_film_and_its_download(
     browser: Browser, page_problems: Problems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    async with demo() as link, new_context(browser, link, None, DESKTOP, page_problems) as context:
+    async with (
+        demo() as (port, link),
+        new_context(browser, port, None, DESKTOP, page_problems) as context,
+    ):
         page = await context.new_page()
         await page.goto(link)
         await expect(page).to_have_url(re.compile("/$"))
@@ -52,10 +56,11 @@ async def test_link_of_the_demo_leads_to_the_playing_film_and_its_download(
 
 
 @asynccontextmanager
-async def demo() -> AsyncIterator[str]:
-    """Run the demo; yield the link that it prints."""
+async def demo() -> AsyncIterator[tuple[int, str]]:
+    """Run the demo; yield its port and the link that it prints."""
     words = ("-u", "-m", "jobsvc", "demo", "--port", "0")
     async with running_program(sys.executable, *words, capture=True) as process:
         assert process.stdout is not None
         printed = await process.stdout.readuntil(b"#token=") + await process.stdout.readline()
-        yield printed.decode().split()[-1]
+        link = printed.decode().split()[-1]
+        yield urlsplit(link).port or 0, link
