@@ -59,7 +59,7 @@ def signed_in(browser: Browser, address: Address, token: str) -> Iterator[Browse
     """Create a profile with an empty cache and a session."""
     origin = f"http://{address[0]}:{address[1]}"
     size = {"width": 1440, "height": 900}
-    with browser.new_context(base_url=f"{origin}/", viewport=size) as context:  # type: ignore[arg-type]
+    with browser.new_context(base_url=f"{origin}/", viewport=size, locale="en-GB") as context:  # type: ignore[arg-type]
         fields = {"Authorization": f"Bearer {token}", "Origin": origin}
         assert context.request.post("ui/session", headers=fields).ok
         yield context
