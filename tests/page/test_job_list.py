@@ -159,6 +159,19 @@ async def test_list_is_where_it_was_after_a_look_at_a_job(
     await expect(row(page, "job-080")).to_be_in_viewport()
 
 
+async def test_way_back_from_a_job_leads_to_the_filtered_list(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    make_job("a", status="failed")
+    make_job("b", status="queued")
+    page = await open_page(await serve(), "?status=failed")
+    await row(page, "a").get_by_role("link").click()
+    await page.get_by_role("link", name="Jobs").click()
+    await expect(rows(page).get_by_role("link")).to_have_text(["a"])
+    await page.get_by_role("link", name="Jobs").click()
+    await expect(rows(page)).to_have_count(2)
+
+
 async def test_service_that_stops_is_reported_and_found_again(
     state_dir: Path, jobs_root: Path, make_token: MakeToken, make_job: MakeJob, open_page: OpenPage
 ) -> None:

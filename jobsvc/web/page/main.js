@@ -42,7 +42,7 @@ function SignedIn({ account }) {
   useEffect(() => {
     if (route.page === "jobs") document.title = rendering ? `(${rendering}) jobsvc` : "jobsvc";
   }, [route.page, rendering]);
-  return html`<${Header} account=${account} status=${feed.status} />
+  return html`<${Header} account=${account} route=${route} status=${feed.status} />
     <${PAGES[route.page]} key=${route.id} route=${route} account=${account} feed=${feed} />`;
 }
 

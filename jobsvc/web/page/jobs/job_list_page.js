@@ -55,7 +55,10 @@ function StateFilter({ filter, counts, onChange }) {
 }
 
 function NoJobs({ feed, account }) {
-  if (!feed.status.loaded) return html`<p class="empty late" role="status">Loading jobs</p>`;
+  if (!feed.status.loaded) {
+    const text = feed.status.since ? "The service does not send the jobs now. Trying again every few seconds." : "Loading jobs";
+    return html`<p class="empty late" role="status">${text}</p>`;
+  }
   if (feed.jobs.length > 0) {
     return html`<div class="empty">
       <h2>No job matches</h2>
