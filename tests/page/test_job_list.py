@@ -166,9 +166,9 @@ async def test_way_back_from_a_job_leads_to_the_filtered_list(
     make_job("b", status="queued")
     page = await open_page(await serve(), "?status=failed")
     await row(page, "a").get_by_role("link").click()
-    await page.get_by_role("link", name="Jobs").click()
+    await page.get_by_role("link", name="Jobs", exact=True).click()
     await expect(rows(page).get_by_role("link")).to_have_text(["a"])
-    await page.get_by_role("link", name="Jobs").click()
+    await page.get_by_role("link", name="Jobs", exact=True).click()
     await expect(rows(page)).to_have_count(2)
 
 
