@@ -143,7 +143,7 @@ export class LogModel {
       const known = this.size;
       const { start, bytes, size } = await readRange(this.id, from, from + CHUNK_BYTES, signal);
       if (size < known) this.reset();
-      if (size < known && from > 0) return this.load(-CHUNK_BYTES);
+      if (from > 0 && !bytes.length) return this.load(-CHUNK_BYTES);
       const skipped = start && this.index.beforeOffset(start).offset !== start ? bytes.indexOf(10) + 1 : 0;
       this.buffer = new LogBuffer(start + skipped);
       this.buffer.append(bytes.subarray(skipped));

@@ -36,12 +36,13 @@ export async function* readBlocks(id, from, to, signal) {
 
 /** Request a range, `{response, start, size}`. Waits while the service allows no further request. */
 async function requestRange(id, from, to, signal) {
-  const range = from < 0 ? from : `${from}-${to === Infinity ? "" : to - 1}`;
+  const wanted = from < 0 ? from : `${from}-${to === Infinity ? "" : to - 1}`;
   for (;;) {
     try {
-      const options = { headers: { Range: `bytes=${range}` }, cache: "no-store", signal };
+      const options = { headers: { Range: `bytes=${wanted}` }, cache: "no-store", signal };
       const response = await request(jobUrl(id, "logs"), options);
-      const [start, , size] = response.headers.get("Content-Range").match(/\d+/g).map(Number);
+      const range = response.headers.get("Content-Range") ?? "0-0/0"; // absent: an empty log
+      const [start, , size] = range.match(/\d+/g).map(Number);
       return { response, start, size };
     } catch (error) {
       if (error.status === 416) return { response: null, start: 0, size: 0 };

@@ -72,7 +72,7 @@ function moveTo(model, layout, height, top, own) {
   }
   const isAtEnd = buffer.end === size && top + height >= layout.total - ROW / 2;
   if (isAtEnd) model.setAnchor(null);
-  else if (buffer.lineCount) model.anchor = lineAtTop(buffer, layout, top);
+  else if (buffer.lineCount) model.set({ anchor: lineAtTop(buffer, layout, top) });
   if (top < layout.above + 2 * height) model.extend(-1);
   if (top + height > layout.above + layout.rows - 2 * height) model.extend(1);
 }
