@@ -89,3 +89,30 @@ def test_invalid_value_is_exit_code_2() -> None:
 
 def test_default_of_the_service_is_shown() -> None:
     assert shown()["state-dir"]["value"] == str(Settings(Path("/")).state_dir)
+
+
+def test_switch_has_no_value_on_the_command_line_and_one_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "jobsvc.toml"
+    file.write_text("no-ui = true\n")
+    assert shown("--no-ui", "jobs")["no-ui"] == {"value": True, "source": "flag --no-ui"}
+    assert shown("jobs", "--no-ui")["jobs-root"]["value"] == str(Path.cwd() / "jobs")
+    assert shown("jobs", "--config", file)["no-ui"] == {"value": True, "source": f"{file}, key no-ui"}
+    words = {"true": True, "1": True, "Yes": True, "off": False, "0": False, "false": False}
+    for text, value in words.items():
+        options = shown("jobs", "--config", file, JOBSVC_NO_UI=text)
+        assert options["no-ui"] == {"value": value, "source": "environment variable JOBSVC_NO_UI"}
+    assert shown("jobs", JOBSVC_NO_UI="")["no-ui"] == {"value": False, "source": "default"}
+
+
+def test_switch_with_another_word_is_an_error_that_names_its_source(tmp_path: Path) -> None:
+    result = show("jobs", JOBSVC_NO_UI="maybe")
+    assert result.exit_code == 2
+    assert (
+        "no-ui: 'maybe' is neither true nor false (from the environment variable JOBSVC_NO_UI)"
+        in result.output
+    )
+    file = tmp_path / "jobsvc.toml"
+    file.write_text("no-ui = 'maybe'\n")
+    assert "no-ui: 'maybe' is neither true nor false" in show("jobs", "--config", file).output
+    file.write_text("port = true\n")  # only a switch is true or false
+    assert "port: 'True' is not a string or a number" in show("jobs", "--config", file).output

@@ -273,6 +273,8 @@ JUNK: Final = (
     "jobsvc={value};jobsvc=other",
     "jobsvc=other; jobsvc={value}",
     "a=b,jobsvc={value}",
+    "\x0bjobsvc={value}",
+    "\xa0jobsvc={value}",
     "jobsvc=%69d:1:" + "A" * 43,
     "jobsvc=ïd:1:" + "A" * 43,
     "jobsvc=id:9" + "9" * 20 + ":" + "A" * 43,

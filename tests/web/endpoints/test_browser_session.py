@@ -15,7 +15,7 @@ from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state import link_key, token_file
 from tests.clients.raw_http import Answer, Fields, request
 from tests.clients.sse_client import open_event_stream
-from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
+from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
 from tests.eventually import pause, until_equal
 from tests.programs.service_runner import Service
 
@@ -251,6 +251,23 @@ async def test_session_ends_within_two_seconds_after_its_token_is_revoked(
     assert (answer.status, answer.code) == (401, "unauthorized")
 
 
+@pytest.mark.parametrize(
+    ("member", "value", "status"), [("owner", "bob", 404), ("scopes", ["outputs:read"], 403)]
+)
+async def test_session_has_the_owner_and_scopes_that_its_token_has_now(
+    serve: Serve, make_job: MakeJob, member: str, value: object, status: int
+) -> None:
+    make_job()
+    service = await serve()
+    cookie = await cookie_of(service)
+    path = service.state_dir / "tokens.json"
+    content = orjson.loads(path.read_bytes())
+    content["tokens"][0][member] = value
+    put(path, orjson.dumps(content))
+    path.chmod(0o600)
+    await until_equal(lambda: status_of(service, JOB, cookie), status, HEEDED_WITHIN_S)
+
+
 async def test_session_ends_when_its_token_expires(serve: Serve, make_token: MakeToken) -> None:
     token = make_token(expires=time.time() + 1.5)
     service = await serve()
@@ -310,6 +327,20 @@ async def test_film_is_played_and_downloaded_by_cookie_in_ranges(serve: Serve, m
     again = await by_cookie(service, "GET", JOB, cookie, ("If-None-Match", same.headers["ETag"]))
     assert again.status == 304
     assert same.headers["Cache-Control"] == part.headers["Cache-Control"] == "private, no-cache"
+
+
+async def test_no_output_is_shown_in_the_page_by_cookie(serve: Serve, make_job: MakeJob) -> None:
+    make_job(output=b"<script>alert(1)</script>", outputPath="output/page.html", log=b"<script>")
+    service = await serve()
+    cookie = await cookie_of(service)
+    for target in (f"{JOB}/download", f"{JOB}/files/main", f"{JOB}/archive.tar", f"{JOB}/archive.zip"):
+        answer = await by_cookie(service, "GET", target, cookie)
+        assert answer.headers["Content-Disposition"].startswith("attachment"), target
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert (await by_cookie(service, "GET", f"{target}?inline=1", cookie)).status in {400, 401}
+    log = await by_cookie(service, "GET", f"{JOB}/logs", cookie)
+    assert log.headers["Content-Type"].startswith("text/plain")
+    assert log.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_link_that_a_session_creates_works_without_it(serve: Serve, make_job: MakeJob) -> None:
