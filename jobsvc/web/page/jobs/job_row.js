@@ -36,15 +36,15 @@ function row(job, index, age, end) {
   return html`<div role="row" class="row" aria-rowindex=${index + 2}>
     <span role="cell" class="state-cell"><${StateLabel} status=${status} /></span>
     <span role="cell" class="id truncate">
-      <a href=${routeUrl({ job: id })} title=${job.error} onClick=${followLink}><bdi>${id}</bdi></a>
+      <a href=${routeUrl({ job: id })} title=${job.error} onClick=${followLink}>${id}</a>
       ${job.owner && html` <bdi class="muted">${job.owner}</bdi>`}
     </span>
     <span role="cell" class="progress">
       ${hasBar && html`<${ProgressBar} job=${job} />${Math.floor(job.progress)} %`}
     </span>
     <span role="cell" class="frames muted">${framesText(job)}</span>
-    <span role="cell" class="doing truncate">
-      ${job.stalled && html`<${StalledBadge} /> `}<bdi class=${job.error ? "" : "muted"}>${job.error ?? job.phase}</bdi>
+    <span role="cell" class="doing truncate ${job.error ? "" : "muted"}">
+      ${job.stalled && html`<${StalledBadge} /> `}${job.error ?? job.phase}
     </span>
     <span role="cell" class="end muted">${end}</span>
     <span role="cell" class="age muted">${age}</span>

@@ -2,8 +2,8 @@
 
 import { useEffect, useLayoutEffect, useState } from "../html.js";
 
-const STEP = 8;
-const SPARE = 8;
+const STEP = 4;
+const SPARE = 6;
 const MOST_PRINTED = 2000;
 
 /** Return `[first, end]` of the rows to render, of `count`. `top` is the first one in the window, `rows` fit in it. */
