@@ -92,6 +92,7 @@ def wait_until(page: Page, condition: str) -> None:
 class Frames:
     """How smoothly a page was drawn."""
 
+    count: int
     per_second: float
     longest_ms: float
 
@@ -100,7 +101,8 @@ def draw(page: Page, seconds: float, step: str = "") -> Frames:
     """Draw frames for some seconds. `step` is JavaScript for each of them, with `elapsed` in milliseconds."""
     times: list[float] = page.evaluate(_FRAMES % step, seconds * 1000)
     longest = max(after - before for before, after in pairwise(times))
-    return Frames((len(times) - 1) * 1000 / (times[-1] - times[0]), longest)
+    count = len(times) - 1
+    return Frames(count, count * 1000 / (times[-1] - times[0]), longest)
 
 
 @dataclass
@@ -144,6 +146,25 @@ def heap(page: Page) -> int:
     session.send("Performance.enable")
     metrics = session.send("Performance.getMetrics")["metrics"]
     return int(next(metric["value"] for metric in metrics if metric["name"] == "JSHeapUsedSize"))
+
+
+class MainThread:
+    """CPU time of a page's main thread: scripts, styles, layout and painting, without other processes."""
+
+    def __init__(self, page: Page) -> None:
+        """Count from now on, or from the start of the next document."""
+        self._session = page.context.new_cdp_session(page)
+        self._session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        self._before = self._total()
+
+    def take_ms(self) -> float:
+        """Return the milliseconds since the last call, or since the start of the document."""
+        before, self._before = self._before, self._total()
+        return (self._before - before) * 1000
+
+    def _total(self) -> float:
+        metrics = self._session.send("Performance.getMetrics")["metrics"]
+        return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
 
 
 def _descendants(pid: int) -> Iterator[int]:
