@@ -1,101 +1,71 @@
-/** What the job page says about a job, from its document in the API. Pure functions. */
+/** What the job page says about a job. Pure functions. */
 
 import { jobUrl } from "../api.js";
 import { formatAge, formatDuration, formatSize } from "../format.js";
 import { endText, framesText } from "../jobs/job_row.js";
 
-const SHOWN = {
-  video: /^video\/(mp4|webm|quicktime|ogg)$/,
-  audio: /^audio\/(mpeg|ogg|flac|mp4|x-wav)$/,
-  image: /^image\/(png|jpeg|gif|webp|avif|bmp)$/,
-};
-const MAX_IMAGE_SIZE = 32_000_000; // bytes
+const SHOWN = /^(video\/(mp4|webm|quicktime|ogg)|image\/(png|jpeg|gif|webp|avif|bmp))$/;
+const MAX_TEXT = 2000;
 
-/** Return how a browser shows a file: "video", "audio" or "image"; undefined if it does not, or if an image is too large. */
-export function shownAs({ contentType, size }) {
-  const kind = Object.keys(SHOWN).find((name) => SHOWN[name].test(contentType));
-  return kind === "image" && size > MAX_IMAGE_SIZE ? undefined : kind;
+/** Return "video" or "image" if browsers show an output, otherwise undefined. */
+export function shownAs({ contentType }) {
+  return SHOWN.test(contentType) ? contentType.split("/")[0] : undefined;
 }
 
-/** Return the URL of a file. Without `path`, the output is the file; `downloadUrl` has its version. */
-export function fileUrl(id, outputName, { downloadUrl, path }) {
-  const parts = path === undefined ? [] : path.split("/").map(encodeURIComponent);
-  return `${jobUrl(id, "files", outputName, ...parts)}?${downloadUrl.split("?")[1]}`;
-}
-
-/** Return what to show of outputs: `{kind, output, poster}`; undefined if a browser can show none of them. */
+/** Return the outputs to look at, `{video, image}`, where there are such. */
 export function choosePreview(outputs) {
-  const find = (kind, ...roles) => roles
-    .map((role) => outputs.find((output) => output.role === role && shownAs(output) === kind))
-    .find(Boolean);
-  for (const kind of ["video", "audio", "image"]) {
-    const output = find(kind, "preview", "main", "thumbnail");
-    if (output) return { kind, output, poster: find("image", "thumbnail", "preview") };
-  }
-  return undefined;
+  const sorted = ["preview", "main", "thumbnail"].flatMap((role) => outputs.filter((output) => output.role === role));
+  const find = (kind) => sorted.find((output) => shownAs(output) === kind);
+  return { video: find("video"), image: find("image") };
+}
+
+/** Return the URL of an output that is a file, with its version. */
+export function fileUrl(id, { name, downloadUrl }) {
+  return `${jobUrl(id, "files", name)}?${downloadUrl.split("?")[1]}`;
 }
 
 /**
- * Return what the list of outputs has in its rows: `title`, `output` (undefined for all files), `downloads` (labels and
- * URLs), `link` (the body of a request for a link; undefined if the API has none) and `filter` of the list of files.
+ * Return the rows of the list of outputs: `output` (undefined for all files), `title`, `downloads` (texts and URLs), `link`
+ * (the body of a request for a link, where the API has one) and `query` (of the list of files, unless it is one file).
  */
-export function outputRows(job) {
-  const rows = job.outputs.map((output) => (output.kind === "file" ? fileRow(job, output) : archiveRow(job, output)));
-  const all = { title: "All files", downloads: archives(job.id, ""), link: { archive: "zip" }, filter: "" };
-  if (rows.length > 1) return [...rows, all];
-  return rows[0].output.kind === "file" ? rows : [{ ...rows[0], link: all.link }];
+export function outputRows({ id, outputPath, outputs }) {
+  const archives = (query) => ["tar", "zip"].map((format) => [`Download ${format}`, jobUrl(id, `archive.${format}`) + query]);
+  const all = { title: "All files", query: "", downloads: archives(""), link: { archive: "zip" } };
+  const rows = outputs.map((output) => {
+    const title = (output.role === "main" && outputPath?.match(/([^/]+)\/*$/)?.[1]) || output.name;
+    if (output.kind !== "file") return { output, title, query: `?output=${output.name}`, downloads: archives(`?output=${output.name}`) };
+    const link = { file: output.name, inline: Boolean(shownAs(output)) };
+    return { output, title, downloads: [["Download", fileUrl(id, output)]], link };
+  });
+  if (rows.length === 1 && rows[0].query) return [{ ...all, ...rows[0], link: all.link }];
+  return rows.length === 1 ? rows : [...rows, all];
 }
 
-function fileRow(job, output) {
-  const isMain = output.role === "main";
-  const url = isMain ? `${jobUrl(job.id, "download")}?${output.downloadUrl.split("?")[1]}` : fileUrl(job.id, output.name, output);
-  return { title: title(job, output), output, downloads: [["Download", url]], link: isMain ? {} : { file: output.name } };
-}
-
-function archiveRow(job, output) {
-  const filter = `output=${output.name}`;
-  const link = output.role === "main" ? {} : undefined;
-  return { title: title(job, output), output, downloads: archives(job.id, filter), link, filter };
-}
-
-function archives(id, filter) {
-  return ["tar", "zip"].map((format) => [`Download ${format}`, jobUrl(id, `archive.${format}`) + (filter && `?${filter}`)]);
-}
-
-/** The file name of the main output. Of the others, the API has only the name. */
-function title({ outputPath }, { role, name }) {
-  return (role === "main" && outputPath?.match(/([^/]+)\/*$/)?.[1]) || name;
-}
-
-/** Return a page of the list of files in words: "12 frames, 3.4 MB, 2 missing". */
-export function filesText({ totalFiles, totalSize, missingFrames = {}, leftOut }, noun) {
+/** Return a page of the list of files in words: "12 files, 3.4 MB, 2 frames missing". */
+export function filesText({ totalFiles, totalSize, missingFrames = {} }) {
   const missing = Object.values(missingFrames).reduce((sum, count) => sum + count, 0);
-  const count = `${totalFiles} ${noun}${totalFiles === 1 ? "" : "s"}`;
-  return [count, formatSize(totalSize), missing && `${missing} missing`, leftOut && `${leftOut} that cannot be served`]
-    .filter(Boolean).join(", ");
+  return `${totalFiles} files, ${formatSize(totalSize)}${missing ? `, ${missing} frames missing` : ""}`;
 }
 
-/** Return a phrase about a job's state at `now`, in milliseconds since the epoch: "3 h ago, took 2 min". */
+/** Return a phrase about a job's state at `now`, in milliseconds since the epoch: "3 h ago, took 2 min, 100 %". */
 export function summary(job, now) {
   const end = endText(job, now);
-  if (job.done) return [formatAge(job.completedAt ?? job.updatedAt, now), end].filter(Boolean).join(", ");
   const since = job.status === "queued" ? job.createdAt : (job.startedAt ?? job.updatedAt);
-  return `for ${formatDuration((now - Date.parse(since)) / 1000)}${end && `, ends ${end}`}`;
-}
-
-/** Return the progress in words: "42 %, 105 / 250 frames". */
-export function progressText(job) {
+  const age = job.done ? formatAge(job.completedAt ?? job.updatedAt, now) : `for ${formatDuration((now - Date.parse(since)) / 1000)}`;
   const frames = framesText(job);
-  return `${Math.floor(job.progress)} %${frames === "" ? "" : `, ${frames} frames`}`;
+  return [age, job.done ? end : end && `ends ${end}`, `${Math.floor(job.progress)} %`, frames !== "" && `${frames} frames`]
+    .filter(Boolean).join(", ");
 }
 
 /** Parse a job's document. Integers that JavaScript cannot represent become text, with all their digits. */
 export function parseJob(text) {
-  const keepDigits = (value, source) => (/^-?\d{16,}$/.test(source) && !Number.isSafeInteger(value) ? source : value);
-  return JSON.parse(text, (_name, value, context) => keepDigits(value, context?.source));
+  return JSON.parse(text, (_name, value, context) => {
+    return Number.isInteger(value) && !Number.isSafeInteger(value) ? (context?.source ?? value) : value;
+  });
 }
 
-/** Return a value of the metadata as text. */
-export function metadataText(value) {
-  return typeof value === "string" ? value : JSON.stringify(value);
+/** Return a value of the farm as text, which ends after some lines. */
+export function valueText(value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}… (${formatSize(text.length)})` : text;
 }

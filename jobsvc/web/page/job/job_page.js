@@ -1,111 +1,102 @@
 /** The page of one job: what went wrong, how far it is, what it made, and everything else that the record has. */
 
+import { jobUrl } from "../api.js";
 import { useNow } from "../clock.js";
-import { formatDuration, formatTime } from "../format.js";
+import { formatTime } from "../format.js";
 import { html, useEffect, useMemo, useRef } from "../html.js";
 import { useKeys } from "../keys.js";
 import { LineText } from "../log/log_row.js";
 import { followLink, navigate, routeUrl } from "../router.js";
 import { ProgressBar, StalledBadge, StateLabel } from "../state_label.js";
 import { WatchButton } from "../watched_jobs.js";
-import { Details, LongText, Metadata } from "./facts.js";
-import { progressText, summary } from "./job_model.js";
+import { summary, valueText } from "./job_model.js";
 import { useJob } from "./job_source.js";
 import { Outputs } from "./outputs.js";
 
+const MAX_FACTS = 200;
 const encoder = new TextEncoder();
 
 export function JobPage({ route: { id }, account, feed }) {
-  const source = useJob(id, feed);
-  const now = useNow();
-  const keys = useKeys([
-    [["l"], "Show the log", () => navigate(routeUrl({ job: id, view: "log" }))],
-    [["u"], "Back to the list", () => navigate(routeUrl({}))],
-  ]);
-  const { job } = source;
+  const { job, isGone, error, staleSince } = useJob(id, feed);
+  const logUrl = routeUrl({ job: id, view: "log" });
+  const keys = useKeys([[["l"], "Show the log", () => navigate(logUrl)]]);
   const state = job && (job.status === "rendering" ? `${Math.floor(job.progress)} %` : job.status);
   useEffect(() => {
     document.title = [state, id, "jobsvc"].filter(Boolean).join(" · ");
-  }, [id, state]);
+  }, [state]);
+  const notice = isGone
+    ? "No job with this id exists, or your token may not see it."
+    : error ? `${error.message} Trying again.` : staleSince && `The storage does not confirm this state of ${formatTime(staleSince)}.`;
   return html`<main class="job">
-    <${Notice} source=${source} now=${now} />
-    ${job ? html`<${Job} job=${job} account=${account} now=${now} />` : html`<${NoJob} id=${id} isGone=${source.isGone} />`}
+    <div class="heading">
+      <h1><bdi>${id}</bdi></h1>
+      ${job && !job.done && html`<${WatchButton} id=${id} />`}
+      <a class="button" href=${logUrl} onClick=${followLink}>Log</a>
+    </div>
+    <div role="status">${notice && html`<p class="notice warning">${notice}</p>`}</div>
+    ${job && html`<${Job} job=${job} scopes=${account.scopes} />`}
     ${keys}
   </main>`;
 }
 
-/** Why the page does not show the current state, if it does not. */
-function Notice({ source, now }) {
-  const { error, retryAt, reload } = source;
-  const text = noticeText(source);
-  return html`<div class=${text ? "notice warning" : ""}>
-    <span role="status">${text}</span>${" "}
-    ${error && html`Next attempt in ${formatDuration((retryAt - now) / 1000)}. <button onClick=${reload}>Try now</button>`}
-  </div>`;
-}
-
-function noticeText({ job, isGone, error, stale }) {
-  if (error) return error.status ? error.message : "The service cannot be reached.";
-  if (isGone) return job && "This job no longer exists, or your token may not see it any more. This is its last state.";
-  if (!stale) return "";
-  const reason = stale.reason === "record-unreadable" ? "The record of the job cannot be read." : "The storage does not respond.";
-  return `${reason} This is its state of ${formatTime(stale.time)}.`;
-}
-
-function NoJob({ id, isGone }) {
-  return html`<div class="empty">
-    <h1><bdi>${id}</bdi></h1>
-    <p>${isGone ? "No job with this id exists, or your token may not see it." : "Loading…"}</p>
-    <p><a href=${routeUrl({})} onClick=${followLink}>All jobs</a></p>
-  </div>`;
-}
-
-function Job({ job, account: { scopes }, now }) {
+function Job({ job, scopes }) {
   const canDownload = scopes.includes("outputs:read") || scopes.includes("admin");
-  return html`<${Heading} job=${job} now=${now} />
+  return html`${job.error && html`<p class="notice error wrap"><bdi>${valueText(job.error)}</bdi></p>`}
+    <${State} job=${job} />
     <div class="columns">
-      ${job.status === "completed" && html`<div>
-        ${canDownload ? html`<${Outputs} job=${job} />` : html`<p class="notice">Downloads need a token with the scope outputs:read.</p>`}
-      </div>`}
-      ${job.logs && html`<${LogTail} job=${job} />`}
-      <div class="record">
-        <${Details} job=${job} />
-        <${Metadata} metadata=${job.metadata} />
+      <div>
+        ${job.logs && html`<${LogTail} logs=${job.logs} />`}
+        ${job.status === "completed" && (canDownload
+          ? html`<${Outputs} job=${job} />`
+          : html`<p class="notice">Downloads need a token with the scope outputs:read.</p>`)}
+      </div>
+      <div>
+        <${Facts} title="Details" values=${details(job)} />
+        <${Facts} title="Metadata" values=${job.metadata ?? {}} />
+        <a href=${jobUrl(job.id)}>As JSON</a>
       </div>
     </div>`;
 }
 
-function Heading({ job, now }) {
-  return html`<div class="heading">
-    <h1><bdi>${job.id}</bdi></h1>
-    <div class="toolbar">
-      ${!job.done && html`<${WatchButton} id=${job.id} />`}
-      <${LogLink} id=${job.id}>Log<//>
-    </div>
-    ${job.error && html`<p class="notice error"><${LongText} text=${job.error} /></p>`}
-    <p class="state-line">
-      <span><${StateLabel} status=${job.status} /> ${summary(job, now)}</span>
-      ${job.stalled && html`<${StalledBadge} />`}
-      <span class="number">${progressText(job)}</span>
-      ${job.phase && html`<span><${LongText} text=${job.phase} limit=${100} /></span>`}
+function State({ job }) {
+  return html`<p class="toolbar">
+      <${StateLabel} status=${job.status} />${job.stalled && html`<${StalledBadge} />`}
+      <span class="number">${summary(job, useNow())}</span> <bdi class="wrap muted">${valueText(job.phase ?? "")}</bdi>
     </p>
-    ${job.status !== "completed" && html`<${ProgressBar} job=${job} />`}
-  </div>`;
+    <${ProgressBar} job=${job} />`;
 }
 
-function LogTail({ job: { id, logs } }) {
-  const text = useRef();
-  useEffect(() => {
-    text.current.scrollTop = text.current.scrollHeight;
-  }, [logs]);
-  const lines = useMemo(() => logs.split("\n").map((line) => html`<div><${LineText} bytes=${encoder.encode(line)} query="" /></div>`), [logs]);
-  return html`<section class="card">
-    <h2>End of the log</h2>
-    <pre ref=${text} class="log-tail" tabindex="0" aria-label="End of the log">${lines}</pre>
-    <${LogLink} id=${id}>Whole log<//>
+/** Return what the document has beside what is above. */
+function details(job) {
+  const end = job.done ? { Ended: job.completedAt } : { "Estimated end": job.estimatedCompletionAt };
+  const times = Object.entries({ Created: job.createdAt, Started: job.startedAt, ...end, Updated: job.updatedAt });
+  return {
+    ...Object.fromEntries(times.map(([name, time]) => [name, time && formatTime(time)])),
+    Attempt: job.attempt,
+    "Farm's word": job.sourceStatus,
+    Project: job.projectPath ?? undefined,
+    Output: job.outputPath ?? undefined,
+    Owner: job.owner,
+  };
+}
+
+/** Names and values; those that are missing are left out. */
+function Facts({ title, values }) {
+  const rows = Object.entries(values).filter(([, value]) => value !== undefined);
+  return rows.length > 0 && html`<section class="card">
+    <h2>${title}</h2>
+    <dl class="facts">
+      ${rows.slice(0, MAX_FACTS).map(([name, value]) => html`<dt><bdi>${valueText(name)}</bdi></dt><dd class="wrap"><bdi>${valueText(value)}</bdi></dd>`)}
+    </dl>
   </section>`;
 }
 
-function LogLink({ id, children }) {
-  return html`<a class="button" href=${routeUrl({ job: id, view: "log" })} onClick=${followLink}>${children}</a>`;
+function LogTail({ logs }) {
+  const tail = useRef();
+  useEffect(() => tail.current.scrollTo(0, tail.current.scrollHeight), [logs]);
+  const lines = useMemo(() => logs.split("\n").map((line) => html`<div><${LineText} bytes=${encoder.encode(line)} query="" /></div>`), [logs]);
+  return html`<section class="card">
+    <h2>End of the log</h2>
+    <pre ref=${tail} class="log-tail wrap" tabindex="0" aria-label="End of the log">${lines}</pre>
+  </section>`;
 }
