@@ -2,11 +2,17 @@
 
 import { html, useState } from "./html.js";
 
-/** A button that copies `text`, or what it returns; `children` is its label until then. */
+const SHOWN_MS = 3000; // how long the result is shown
+
+/** A button that copies `text`, or what it returns; `children` is its label. */
 export function CopyButton({ text, children }) {
   const [result, setResult] = useState("");
-  const copy = async () => setResult((await copyText(typeof text === "function" ? text() : text)) ? "Copied" : "Not copied");
-  return html`<button type="button" onClick=${copy}><span role="status">${result || children}</span></button>`;
+  const copy = async () => {
+    setResult((await copyText(typeof text === "function" ? text() : text)) ? "Copied" : "Not copied");
+    setTimeout(() => setResult(""), SHOWN_MS);
+  };
+  return html`<button type="button" onClick=${copy}>${result || children}</button>
+    <span class="visually-hidden" role="status">${result}</span>`;
 }
 
 /** Copy text to the clipboard. Returns whether the browser did it. */

@@ -19,9 +19,9 @@ export function LogRow({ line, query, isCurrent, isSelected, height, onSelect })
 
 /** The text of a line in the colours of a terminal. */
 export function LineText({ bytes, query }) {
-  const { text, rest } = shownText(bytes);
+  const { text, isCut } = shownText(bytes);
   const spans = parseAnsi(text).map((span) => html`<${Span} ...${span} query=${query} />`);
-  return html`<span class="line-text">${spans}${rest && html`<i class="muted"> … ${rest} more in the download</i>`}</span>`;
+  return html`<span class="line-text">${spans}${isCut && html`<i class="muted"> … and more in the download</i>`}</span>`;
 }
 
 function Span({ text, style: { color, background, ...flags }, query }) {

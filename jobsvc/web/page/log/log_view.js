@@ -6,6 +6,7 @@ import { isNamed } from "./log_model.js";
 import { LogRow } from "./log_row.js";
 
 const OVERSCAN = 15; // rows above and below the window
+const FILLED_BYTES = 1024 * 1024; // if lines are so long that less does not fill the window, more is read at once
 const JUMP_DELAY_MS = 120; // after the last movement of the scroll bar
 
 export function LogView({ model, isWrapped, selected, onSelect }) {
@@ -25,6 +26,7 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
     if (Math.abs(scroller.current.scrollTop - wanted) >= 1) scroller.current.scrollTop = wanted;
     own.current.top = scroller.current.scrollTop;
     setTop(own.current.top);
+    if (buffer.bytes.length < FILLED_BYTES) extendNear(model, layout, box.height, own.current.top);
   }, [anchor, buffer, buffer.start, buffer.end, size, box, columns, isWrapped]);
   const scroll = () => {
     const { scrollTop } = scroller.current;
@@ -73,6 +75,11 @@ function moveTo(model, layout, height, top, own) {
   const isAtEnd = buffer.end === size && top + height >= layout.total - ROW / 2;
   if (isAtEnd) model.setAnchor(null);
   else if (buffer.lineCount) model.set({ anchor: lineAtTop(buffer, layout, top) });
+  extendNear(model, layout, height, top);
+}
+
+/** Read more if the window is near the start or the end of what is in memory. */
+function extendNear(model, layout, height, top) {
   if (top < layout.above + 2 * height) model.extend(-1);
   if (top + height > layout.above + layout.rows - 2 * height) model.extend(1);
 }
