@@ -73,7 +73,7 @@ class Sessions:
         self._key = key
         self._authenticator = authenticator
         self._client_addresses = client_addresses
-        public = urlsplit(public_url)
+        public = urlsplit(public_url.lower())  # Origin is in lower case
         self._is_public_https, self._public_host = public.scheme == "https", public.netloc
         self._enabled = enabled
         self._clock = clock

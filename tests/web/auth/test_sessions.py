@@ -442,7 +442,7 @@ async def test_session_is_only_accepted_from_the_page_itself(
 @pytest.mark.parametrize("origin", ["https://render.example", "https://farm.example:8443", OWN])
 async def test_origin_may_be_that_of_the_proxy_or_of_the_public_url(browser: Browser, origin: str) -> None:
     _, token = await browser.token()
-    sessions = browser.with_options(public_url="https://render.example/farm")
+    sessions = browser.with_options(public_url="https://Render.Example/farm")
     cookie = f"__Host-jobsvc={browser.value(token)}"
     fields = {"Origin": origin, "X_Forwarded_Host": "farm.example:8443"}
     assert browser.comes(cookie, "POST", sessions, **fields) == token
