@@ -12,7 +12,10 @@ export function JobListPage({ route, account, feed }) {
   const list = useRef();
   const filter = useMemo(() => parseFilter(route.query), [route]);
   const { shown, counts } = useMemo(() => filterJobs(feed.jobs, filter), [feed.jobs, filter]);
-  const setFilter = (change) => navigate(routeUrl(filterParameters({ ...filter, ...change })), { replace: true });
+  const setFilter = (change) => {
+    navigate(routeUrl(filterParameters({ ...filter, ...change })), { replace: true });
+    scrollTo(0, 0);
+  };
   const keys = useKeys([
     [["/"], "Search", () => search.current.select()],
     [["j", "ArrowDown"], "Next job", () => moveFocus(list.current, 1)],

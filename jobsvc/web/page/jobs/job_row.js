@@ -33,7 +33,7 @@ function row(job, index, age, end) {
   const { id, status } = job;
   const isUnfinished = status === "queued" || status === "rendering";
   const hasBar = status !== "queued" && status !== "completed";
-  return html`<div role="row" class="row" aria-rowindex=${index + 2}>
+  return html`<div role="row" class="row ${job.error || job.stalled ? "notable" : ""}" aria-rowindex=${index + 2}>
     <span role="cell" class="state-cell"><${StateLabel} status=${status} /></span>
     <span role="cell" class="id truncate">
       <a href=${routeUrl({ job: id })} title=${job.error} onClick=${followLink}>${id}</a>
