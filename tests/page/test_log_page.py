@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.conftest import MakeJob, Serve
+from jobsvc.settings import Settings
+from tests.conftest import MakeJob, MakeToken, Serve
 from tests.page.axe_core import AxeCheck
 from tests.page.browser_context import DARK, DESKTOP, PHONE, Screen
 from tests.page.conftest import OpenPage
+from tests.programs.service_runner import service_in_loop
 
 LOG = "?job=job-1&view=log"
 ROW_HEIGHT = 18
@@ -181,6 +183,24 @@ async def test_job_without_a_log_says_so(
 async def test_job_that_does_not_exist_is_an_error(serve: Serve, open_page: OpenPage) -> None:
     page = await open_page(await serve(), LOG)
     await expect(page.get_by_role("alert")).to_be_visible()
+    await expect(page.locator(".log-status")).to_contain_text("Not available")
+
+
+async def test_nothing_is_lost_while_the_service_restarts(
+    state_dir: Path, jobs_root: Path, make_token: MakeToken, make_job: MakeJob, open_page: OpenPage
+) -> None:
+    settings = Settings(jobs_root=jobs_root, state_dir=state_dir, port=0, shutdown_grace=0.1)
+    token = make_token()
+    folder = make_job(status="rendering", log=b"before\n")
+    async with service_in_loop(settings, token) as service:
+        page = await open_page(service, LOG)
+        await expect(page.locator(".log-status")).to_contain_text("Live")
+    await expect(page.locator(".log-status")).to_contain_text("Not live")
+    append(folder, b"meanwhile\n")
+    async with service_in_loop(Settings(jobs_root=jobs_root, state_dir=state_dir, port=service.port), token):
+        append(folder, b"after\n")
+        lines = page.locator(".line-text")
+        await expect(lines).to_have_text(["before", "meanwhile", "after"], timeout=20_000)
 
 
 async def test_search_goes_further_back_than_what_is_loaded(

@@ -20,7 +20,7 @@ export class LogModel {
   newLines = 0; // since the end was left
   search = null;
   state = "loading"; // "ready", "missing"
-  connection = "connecting"; // "live", "lost", "ended"
+  connection = "connecting"; // "live", "lost", "ended", "gone", "stopped"
   status = null; // of the job
   error = null;
   tasks = {}; // AbortControllers of what is being read, by purpose: view, count, search
@@ -50,6 +50,7 @@ export class LogModel {
   }
 
   stop() {
+    this.connection = "stopped";
     this.source.close();
     clearTimeout(this.timer);
     Object.values(this.tasks).forEach((task) => task.abort());
@@ -72,15 +73,17 @@ export class LogModel {
     return error === null;
   }
 
+  /** Read the state of the job. Returns null if that is not possible, as of a job that has been deleted. */
   async loadJob() {
-    const job = await getJson(jobUrl(this.id)).catch(() => null);
+    const job = await getJson(jobUrl(this.id)).catch((error) => error.status === 404 && this.set({ connection: "gone" }));
     if (job) this.set({ status: job.status });
-    return job;
+    return job || null;
   }
 
   /** The event stream was refused: all of the log has been written, or it can be tried again later. */
   async reconnect() {
     const job = await this.loadJob();
+    if (this.connection !== "lost") return;
     if (job?.done) this.end(job.status);
     else this.timer = setTimeout(() => this.start(), RECONNECT_MS);
     if (this.state === "ready" && !this.anchor) this.load(-CHUNK_BYTES);

@@ -12,7 +12,9 @@ import { isNamed, LogModel, parseFragment } from "./log_model.js";
 import { LogView } from "./log_view.js";
 import { SearchBar } from "./search_bar.js";
 
-const CONNECTIONS = { connecting: "Connecting", live: "Live", lost: "Not live, trying again", ended: "Complete" };
+const CONNECTIONS = {
+  connecting: "Connecting", live: "Live", lost: "Not live, trying again", ended: "Complete", gone: "Not available",
+};
 
 export function LogPage({ route: { id, fragment } }) {
   const model = useLogModel(id, fragment);
