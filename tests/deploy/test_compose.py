@@ -185,6 +185,8 @@ async def test_replicas_serve_through_caddy_and_share_redis(topology: Topology) 
             assert await response.read() == FILM
         async with session.post(f"{url}/download-links") as response:
             assert (await response.json())["url"].startswith(url)  # Caddy is a trusted proxy
+        async with session.get(url.removesuffix("api/jobs/job-1")) as response:
+            assert response.content_type == "text/html"
     for name in REPLICAS:
         assert topology.healthcheck(name)[0] == 0
     admitted = 0
