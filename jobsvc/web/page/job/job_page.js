@@ -13,6 +13,18 @@ import { summary, valueText } from "./job_model.js";
 import { useJob } from "./job_source.js";
 import { Outputs } from "./outputs.js";
 
+const DETAILS = {
+  createdAt: "Created",
+  startedAt: "Started",
+  estimatedCompletionAt: "Estimated end",
+  completedAt: "Ended",
+  updatedAt: "Updated",
+  attempt: "Attempt",
+  sourceStatus: "Farm's word",
+  projectPath: "Project",
+  outputPath: "Output",
+  owner: "Owner",
+};
 const MAX_FACTS = 200;
 const encoder = new TextEncoder();
 
@@ -66,18 +78,10 @@ function State({ job }) {
     <${ProgressBar} job=${job} />`;
 }
 
-/** Return what the document has beside what is above. */
+/** Return what the document has beside what is above, by its name on the page. */
 function details(job) {
-  const end = job.done ? { Ended: job.completedAt } : { "Estimated end": job.estimatedCompletionAt };
-  const times = Object.entries({ Created: job.createdAt, Started: job.startedAt, ...end, Updated: job.updatedAt });
-  return {
-    ...Object.fromEntries(times.map(([name, time]) => [name, time && formatTime(time)])),
-    Attempt: job.attempt,
-    "Farm's word": job.sourceStatus,
-    Project: job.projectPath ?? undefined,
-    Output: job.outputPath ?? undefined,
-    Owner: job.owner,
-  };
+  const textOf = (key) => (key.endsWith("At") && job[key] ? formatTime(job[key]) : (job[key] ?? undefined));
+  return Object.fromEntries(Object.entries(DETAILS).map(([key, name]) => [name, textOf(key)]));
 }
 
 /** Names and values; those that are missing are left out. */
