@@ -83,7 +83,7 @@ async def test_key_leads_to_the_log(serve: Serve, open_page: OpenPage, make_job:
     make_job(log=b"one\n")
     service = await serve()
     page = await open_page(service, "?job=job-1")
-    await expect(page.get_by_role("main")).to_be_visible()
+    await expect(page).to_have_title("queued · job-1 · jobsvc")  # the page has started
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog")).to_contain_text("Show the log")
     await page.keyboard.press("Escape")
