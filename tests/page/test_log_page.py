@@ -224,6 +224,19 @@ async def test_search_goes_further_back_than_what_is_loaded(
     await expect_line(page, "line 300000 of the log")
 
 
+async def test_search_begins_with_the_lowest_line_in_the_window(
+    serve: Serve, make_job: MakeJob, open_page: OpenPage
+) -> None:
+    make_job(status="failed", log=b"error 1\n" + LARGE[:20_000] + b"error 2\nerror 3\nend\n")
+    page = await open_page(await serve(), f"{LOG}#L1")
+    await expect_line(page, "error 1")
+    await page.get_by_role("searchbox").fill("error")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".log-row.current")).to_contain_text("error 1")
+    await page.keyboard.press("Shift+Enter")
+    await expect(page.locator(".log-row.current")).to_contain_text("error 2")
+
+
 async def test_colours_of_a_terminal(serve: Serve, make_job: MakeJob, open_page: OpenPage) -> None:
     make_job(status="failed", log=b"\x1b[1;31mERROR\x1b[0m plain \x1b[38;2;0;90;200mblue\x1b[0m\n")
     page = await open_page(await serve(), LOG)

@@ -2,6 +2,7 @@
 
 import { getJson, jobUrl } from "../api.js";
 import { countNewlines, LineIndex } from "./line_index.js";
+import { parseFragment } from "./line_link.js";
 import { LogBuffer } from "./log_buffer.js";
 import { ROW } from "./log_layout.js";
 import { LogSearch } from "./log_search.js";
@@ -17,6 +18,7 @@ export class LogModel {
   index = new LineIndex();
   size = 0;
   anchor = null; // the line at the top, {offset, pixels}; null: the end, which is followed
+  lastVisible = 0; // offset of the line at the bottom of the window
   newLines = 0; // since the end was left
   search = null;
   state = "loading"; // "ready", "missing"
@@ -214,7 +216,7 @@ export class LogModel {
   /** Show the nearest line that contains the text, further back (direction -1) or forward (1) in the log. */
   find(direction) {
     const { search } = this;
-    const from = search.current ?? this.anchor?.offset ?? Infinity;
+    const from = search.current ?? (direction < 0 ? this.lastVisible + 1 : (this.anchor?.offset ?? Infinity));
     return this.run("search", async (signal) => {
       for (let [length, most] = SEARCH_BYTES; ; length = Math.min(length * 4, most)) {
         const line = search.nearest(from, direction);
@@ -238,16 +240,4 @@ export class LogModel {
     if (direction < 0) search.addBefore(part ?? { from, lines: [] });
     return from < (direction < 0 ? to : search.to);
   }
-}
-
-/** Return what a fragment of the address names, `{unit, from, to}`: L for lines, B for offsets. Null: nothing. */
-export function parseFragment(fragment) {
-  const [, unit, from, to] = fragment?.match(/^([LB])(\d{1,15})(?:-[LB]?(\d{1,15}))?$/) ?? [];
-  return unit ? { unit, from: Number(from), to: Number(to ?? from) } : null;
-}
-
-/** Return whether a line is one of those that a fragment names. */
-export function isNamed(selected, { number, offset }) {
-  const position = selected?.unit === "L" ? number : offset;
-  return selected !== null && position !== null && position >= selected.from && position <= selected.to;
 }

@@ -7,8 +7,9 @@ import { html, useEffect, useRef, useState } from "../html.js";
 import { useKeys } from "../keys.js";
 import { followLink, navigate, routeUrl } from "../router.js";
 import { StateLabel } from "../state_label.js";
+import { isNamed, parseFragment } from "./line_link.js";
 import { lineText } from "./line_text.js";
-import { isNamed, LogModel, parseFragment } from "./log_model.js";
+import { LogModel } from "./log_model.js";
 import { LogView } from "./log_view.js";
 import { SearchBar } from "./search_bar.js";
 

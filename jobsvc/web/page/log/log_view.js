@@ -1,8 +1,8 @@
 /** The window over a log: only the rows that can be seen are elements. */
 
 import { html, useLayoutEffect, useRef, useState } from "../html.js";
+import { isNamed } from "./line_link.js";
 import { layOut, lineAtTop, offsetAtTop, ROW, topOf } from "./log_layout.js";
-import { isNamed } from "./log_model.js";
 import { LogRow } from "./log_row.js";
 
 const OVERSCAN = 15; // rows above and below the window
@@ -36,6 +36,7 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
   };
   const [first, last] = visibleLines(buffer, layout, top, box.height);
   const rows = [];
+  if (last > 0) model.lastVisible = lineAtTop(buffer, layout, top + box.height - 1).offset;
   for (let index = first; index < last; index += 1) {
     const line = buffer.line(index);
     rows.push(html`<${LogRow} key=${line.offset} line=${line} query=${search?.query ?? ""} onSelect=${onSelect}
