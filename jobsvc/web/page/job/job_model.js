@@ -25,15 +25,19 @@ export function fileUrl(id, { name, downloadUrl }) {
 }
 
 /**
- * Return the rows of the list of outputs: `output` (undefined for all files), `title`, `downloads` (texts and URLs), `link`
- * (the body of a request for a link, where the API has one) and `query` (of the list of files, unless it is one file).
+ * Return the rows of the list of outputs: `output` (undefined for all files), `title`, `downloads` (texts and URLs),
+ * `link` (the body of a request for a link, if the API has one) and `query` (of the list of files, unless it is one).
  */
 export function outputRows({ id, outputPath, outputs }) {
-  const archives = (query) => ["tar", "zip"].map((format) => [`Download ${format}`, jobUrl(id, `archive.${format}`) + query]);
+  const archive = (format, query) => [`Download ${format}`, jobUrl(id, `archive.${format}`) + query];
+  const archives = (query) => [archive("tar", query), archive("zip", query)];
   const all = { title: "All files", query: "", downloads: archives(""), link: { archive: "zip" } };
   const rows = outputs.map((output) => {
     const title = (output.role === "main" && outputPath?.match(/([^/]+)\/*$/)?.[1]) || output.name;
-    if (output.kind !== "file") return { output, title, query: `?output=${output.name}`, downloads: archives(`?output=${output.name}`) };
+    const query = `?output=${output.name}`;
+    if (output.kind !== "file") {
+      return { output, title, query, downloads: archives(query), link: output.role === "main" ? {} : undefined };
+    }
     const link = { file: output.name, inline: Boolean(shownAs(output)) };
     return { output, title, downloads: [["Download", fileUrl(id, output)]], link };
   });
@@ -50,11 +54,13 @@ export function filesText({ totalFiles, totalSize, missingFrames = {} }) {
 /** Return a phrase about a job's state at `now`, in milliseconds since the epoch: "3 h ago, took 2 min, 100 %". */
 export function summary(job, now) {
   const end = endText(job, now);
-  const since = job.status === "queued" ? job.createdAt : (job.startedAt ?? job.updatedAt);
-  const age = job.done ? formatAge(job.completedAt ?? job.updatedAt, now) : `for ${formatDuration((now - Date.parse(since)) / 1000)}`;
   const frames = framesText(job);
-  return [age, job.done ? end : end && `ends ${end}`, `${Math.floor(job.progress)} %`, frames !== "" && `${frames} frames`]
-    .filter(Boolean).join(", ");
+  const progress = [`${Math.floor(job.progress)} %`, frames !== "" && `${frames} frames`];
+  const since = job.status === "queued" ? job.createdAt : (job.startedAt ?? job.updatedAt);
+  const times = job.done
+    ? [formatAge(job.completedAt ?? job.updatedAt, now), end]
+    : [`for ${formatDuration((now - Date.parse(since)) / 1000)}`, end && `ends ${end}`];
+  return [...times, ...progress].filter(Boolean).join(", ");
 }
 
 /** Parse a job's document. Integers that JavaScript cannot represent become text, with all their digits. */

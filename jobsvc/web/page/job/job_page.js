@@ -29,16 +29,15 @@ const MAX_FACTS = 200;
 const encoder = new TextEncoder();
 
 export function JobPage({ route: { id }, account, feed }) {
-  const { job, isGone, error, staleSince } = useJob(id, feed);
+  const source = useJob(id, feed);
+  const { job } = source;
+  const notice = noticeText(source);
   const logUrl = routeUrl({ job: id, view: "log" });
   const keys = useKeys([[["l"], "Show the log", () => navigate(logUrl)]]);
   const state = job && (job.status === "rendering" ? `${Math.floor(job.progress)} %` : job.status);
   useEffect(() => {
     document.title = [state, id, "jobsvc"].filter(Boolean).join(" · ");
   }, [state]);
-  const notice = isGone
-    ? "No job with this id exists, or your token may not see it."
-    : error ? `${error.message} Trying again.` : staleSince && `The storage does not confirm this state of ${formatTime(staleSince)}.`;
   return html`<main class="job">
     <div class="heading">
       <h1><bdi>${id}</bdi></h1>
@@ -49,6 +48,13 @@ export function JobPage({ route: { id }, account, feed }) {
     ${job && html`<${Job} job=${job} scopes=${account.scopes} />`}
     ${keys}
   </main>`;
+}
+
+/** Return why the page does not show the current state, if it does not. */
+function noticeText({ job, isGone, error, staleSince }) {
+  if (error) return `${error.message} Trying again.`;
+  if (isGone) return `No job with this id exists, or your token may not see it.${job ? " The state below is old." : ""}`;
+  return staleSince && `The storage does not confirm this state of ${formatTime(staleSince)}.`;
 }
 
 function Job({ job, scopes }) {
@@ -90,7 +96,10 @@ function Facts({ title, values }) {
   return rows.length > 0 && html`<section class="card">
     <h2>${title}</h2>
     <dl class="facts">
-      ${rows.slice(0, MAX_FACTS).map(([name, value]) => html`<dt><bdi>${valueText(name)}</bdi></dt><dd class="wrap"><bdi>${valueText(value)}</bdi></dd>`)}
+      ${rows.slice(0, MAX_FACTS).map(
+        ([name, value]) => html`<dt><bdi>${valueText(name)}</bdi></dt>
+          <dd class="wrap"><bdi>${valueText(value)}</bdi></dd>`,
+      )}
     </dl>
   </section>`;
 }
@@ -98,7 +107,8 @@ function Facts({ title, values }) {
 function LogTail({ logs }) {
   const tail = useRef();
   useEffect(() => tail.current.scrollTo(0, tail.current.scrollHeight), [logs]);
-  const lines = useMemo(() => logs.split("\n").map((line) => html`<div><${LineText} bytes=${encoder.encode(line)} query="" /></div>`), [logs]);
+  const row = (line) => html`<div><${LineText} bytes=${encoder.encode(line)} query="" /></div>`;
+  const lines = useMemo(() => logs.split("\n").map(row), [logs]);
   return html`<section class="card">
     <h2>End of the log</h2>
     <pre ref=${tail} class="log-tail wrap" tabindex="0" aria-label="End of the log">${lines}</pre>

@@ -31,7 +31,9 @@ function LinkDialog({ id, title, body, onClose }) {
       </select></label>
       <button class="primary">Create and copy</button>
     </form>
-    ${url && html`<p class="toolbar"><input readonly value=${url} aria-label="Link" /><${CopyButton} text=${url}>Copy<//></p>`}
+    ${url && html`<p class="toolbar">
+      <input readonly value=${url} aria-label="Link" /><${CopyButton} text=${url}>Copy<//>
+    </p>`}
     <p role="status">${message}</p>
     <form method="dialog"><button>Close</button></form>
   </dialog>`;

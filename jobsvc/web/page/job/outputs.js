@@ -29,10 +29,14 @@ function Output({ job, output = {}, title, query, downloads, link }) {
       <div class="muted">${query === undefined ? `${output.contentType}, ${formatSize(output.size)}` : files}</div>
     </div>
     <div class="toolbar">
-      ${downloads.map(([text, url], index) => html`<a class="button ${isMain && !index ? "primary" : ""}" href=${url} download
-        aria-label=${`${text}: ${title}`}>${text}</a>`)}
+      ${downloads.map(([text, url], index) => {
+        const classes = `button ${isMain && !index ? "primary" : ""}`;
+        return html`<a class=${classes} href=${url} download aria-label=${`${text}: ${title}`}>${text}</a>`;
+      })}
       ${link && html`<${LinkButton} id=${job.id} title=${title} body=${link} />`}
-      ${query === undefined && html`<${Digest} key=${output.downloadUrl} id=${job.id} name=${output.name} known=${isMain && job.outputSha256} />`}
+      ${query === undefined &&
+      html`<${Digest} key=${output.downloadUrl} id=${job.id} name=${output.name}
+        known=${isMain && job.outputSha256} />`}
     </div>
   </div>`;
 }
@@ -41,7 +45,8 @@ function Output({ job, output = {}, title, query, downloads, link }) {
 function useFiles({ id, outputs }, query) {
   const [text, setText] = useState("");
   useEffect(() => {
-    if (query !== undefined) getJson(jobUrl(id, "files") + query).then(filesText).catch((error) => error.message).then(setText);
+    if (query === undefined) return;
+    getJson(jobUrl(id, "files") + query).then(filesText).catch((error) => error.message).then(setText);
   }, [JSON.stringify(outputs)]);
   return text;
 }
@@ -58,13 +63,14 @@ function Digest({ id, name, known }) {
   };
   const start = () => ask().catch((error) => setResult({ text: error.message }));
   if (digest) return html`<div>SHA-256 <code>${digest}</code> <${CopyButton} text=${digest}>Copy<//></div>`;
-  return text ? html`<span role="status">${text}</span>` : html`<button class="quiet" onClick=${start}>SHA-256</button>`;
+  if (text) return html`<span role="status">${text}</span>`;
+  return html`<button class="quiet" onClick=${start}>SHA-256</button>`;
 }
 
 function Preview({ video, image }) {
   const [isBroken, setIsBroken] = useState(false);
-  const onError = () => setIsBroken(true);
-  if (isBroken) return html`<p class="notice warning">This browser cannot show the preview. Download the file instead.</p>`;
-  if (video) return html`<video class="preview" src=${video} poster=${image} controls preload="metadata" aria-label="Preview" onError=${onError} />`;
-  return image && html`<img class="preview" src=${image} alt="Preview" onError=${onError} />`;
+  const properties = { class: "preview", src: video ?? image, onError: () => setIsBroken(true) };
+  if (isBroken) return html`<p class="notice warning">This browser cannot show the preview. Download the file.</p>`;
+  if (video) return html`<video ...${properties} poster=${image} controls preload="metadata" aria-label="Preview" />`;
+  return image && html`<img ...${properties} alt="Preview" />`;
 }
