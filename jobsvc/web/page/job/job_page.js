@@ -53,7 +53,7 @@ export function JobPage({ route: { id }, account, feed }) {
 /** Return why the page does not show the current state, if it does not. */
 function noticeText({ job, isGone, error, staleSince }) {
   if (error) return `${error.message} Trying again.`;
-  if (isGone) return `No job with this id exists, or your token may not see it.${job ? " The state below is old." : ""}`;
+  if (isGone) return `No job with this id exists, or your token may not see it.${job ? " Its last state:" : ""}`;
   return staleSince && `The storage does not confirm this state of ${formatTime(staleSince)}.`;
 }
 
