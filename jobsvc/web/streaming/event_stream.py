@@ -143,11 +143,17 @@ class EventStreams:
             async with asyncio.timeout(self._send_timeout):
                 await response.write_eof()
         except (ConnectionError, TimeoutError):
-            transport.abort()
+            _abort(request)
         except BaseException:
-            transport.abort()  # no other response can follow one that has started
+            _abort(request)  # no other response can follow one that has started
             raise
         return response
+
+
+def _abort(request: web.Request) -> None:
+    """Close the connection unless it is closed: asyncio cannot abort a transport after connection_lost()."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _pieces(parts: Iterable[sse.Buffer]) -> Iterator[sse.Buffer]:
