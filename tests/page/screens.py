@@ -27,7 +27,7 @@ class OneScreen(NamedTuple):
 
 
 async def _press_question_mark(page: Page) -> None:
-    await expect(page.get_by_role("main")).to_be_visible()
+    await expect(page.get_by_text("opening-title-0042")).to_be_visible()  # then the page listens to keys, too
     await page.keyboard.press("?")
 
 

@@ -101,6 +101,7 @@ async def test_repeated_parameter_is_refused_by_name(service: Service, target: s
         "/api/events?status=",
         f"{JOB}/logs?tail=",
         f"{JOB}/logs?follow=",
+        f"{JOB}/logs?base64=",
     ],
 )
 async def test_empty_value_is_refused_by_the_name_of_its_parameter(service: Service, target: str) -> None:

@@ -62,8 +62,9 @@ class JobLogEndpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD."""
         lines = query_params.get_int(request.query, "tail", MAX_TAIL_LINES)
-        if query_params.get_flag(request.query, "follow"):
-            return await self._log_follow.handle(request, lines)
+        follow, in_base64 = (query_params.get_flag(request.query, name) for name in ("follow", "base64"))
+        if follow:
+            return await self._log_follow.handle(request, lines, in_base64=in_base64)
         find = partial(self._find, request, lines)
         return await self._slots.respond(
             request, find, partial(self._answer, request), self._file_responder.release

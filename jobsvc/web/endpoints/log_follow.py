@@ -22,7 +22,6 @@ from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.jobs.growing_log import LogPosition, tail_offset
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
-from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.jobs.file_access import RETRY_INTERVAL_S, JobFileAccess
 from jobsvc.web.jobs.recent_logs import RecentLogs
@@ -56,12 +55,13 @@ class LogFollowEndpoint:
         self._logs = LogFollowers(root, files, subscriptions.notify)
         metrics.logs_followed.set_function(lambda: len(self._logs))
 
-    async def handle(self, request: web.Request, lines: int | None) -> web.StreamResponse:
+    async def handle(self, request: web.Request, lines: int | None, *, in_base64: bool) -> web.StreamResponse:
         """Stream the last `lines` lines (None: all) and later ones, or what follows Last-Event-ID.
 
-        Raises JobNotFound, or LogMissing if there is no log and none will come.
+        `in_base64`: as exact bytes, otherwise as text. Raises JobNotFound, or LogMissing if there is no log
+        and none will come.
         """
-        encode = b64encode if query_params.get_flag(request.query, "base64") else sse.text
+        encode = b64encode if in_base64 else sse.text
         token, job_id = request[TOKEN], job_id_of(request)
         resume_at = LogPosition.parse(sse.last_event_id(request) or "")
         start = await self._start(token, job_id, lines, resume_at)

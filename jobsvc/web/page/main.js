@@ -21,13 +21,13 @@ function App() {
     setReason(why);
     setAccount(null);
   };
-  const start = () =>
-    startSession().then(setAccount, (error) => {
+  const start = (session) =>
+    session.then(setAccount, (error) => {
       if (error.status === 401) return leave("");
       setReason(error.message);
-      setTimeout(start, RETRY_MS);
+      setTimeout(() => start(startSession()), RETRY_MS);
     });
-  useEffect(() => void start(), []);
+  useEffect(() => void start(firstSession), []);
   useEffect(() => account && onSignedOut(leave), [account]);
   if (account) return html`<${SignedIn} key=${account.id} account=${account} />`;
   if (account === null) return html`<${SignInPage} reason=${reason} onSignedIn=${setAccount} />`;
@@ -54,4 +54,5 @@ function startSession() {
   return signIn(token);
 }
 
+const firstSession = startSession();
 render(html`<${App} />`, document.getElementById("app"));

@@ -25,7 +25,7 @@ export function JobListPage({ route, account, feed }) {
   return html`<main class="job-list">
     <h1 class="visually-hidden">Jobs</h1>
     <div class="toolbar filter">
-      <${StateFilter} filter=${filter} counts=${counts} onChange=${setFilter} />
+      <${StateFilter} filter=${filter} counts=${feed.status.loaded && counts} onChange=${setFilter} />
       <input
         ref=${search}
         type="search"
@@ -46,7 +46,7 @@ function StateFilter({ filter, counts, onChange }) {
   const { states, stalled } = filter;
   const chip = (isPressed, count = 0, label, change) =>
     html`<button class="chip" aria-pressed=${String(isPressed)} onClick=${() => onChange(change)}>
-      ${label}<span class="number muted">${count.toLocaleString()}</span>
+      ${label}<span class="number muted">${counts && count.toLocaleString()}</span>
     </button>`;
   return html`<div class="chips" role="group" aria-label="States">
     ${chip(states.length === 0 && !stalled, counts.all, "All", { states: [], stalled: false })}
