@@ -110,6 +110,7 @@ async def test_removed_job_is_sent_and_not_listed(
     await listed(service, left)
 
 
+@pytest.mark.alone  # a busy machine lists the root less often: it may use 2 % of a CPU for that
 async def test_renamed_job_is_listed_under_its_new_name(
     share: Share, service: Service, stream: EventStream
 ) -> None:

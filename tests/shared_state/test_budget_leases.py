@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from jobsvc.shared_state import budget_leases
+from jobsvc.shared_state import connection as connection_module
 from jobsvc.shared_state.budget_leases import AHEAD_OF_BUDGET, BudgetLeases
 from jobsvc.shared_state.connection import SharedStateUnavailable
 from tests.eventually import pause, until
@@ -29,6 +30,14 @@ names = (f"n{number}" for number in count())
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient_probes() -> Iterator[None]:
+    """On a busy machine a probe takes long, and is no outage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection_module, "WAIT_S", 2.0)
+        yield
 
 
 @asynccontextmanager
