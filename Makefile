@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(DEMO_STAMP)
 	$(RUN) jobsvc demo
 
-# More processes than cores, because tests also wait. On two cores, 3 processes take 11 minutes. More are faster,
+# More processes than cores, because tests also wait. On two cores, 3 processes take 17 minutes. More are faster,
 # but the more there are, the more likely a test fails because the machine is busy.
 TEST_PROCESSES ?= 3
 test: $(STAMP)

@@ -63,7 +63,7 @@ class BudgetLease:
                 self.spent += 1
 
     def set_others(self, count: int, now: float) -> None:
-        """Set what other instances have leased. In one window it becomes less only if Redis has lost data."""
+        """Set what other instances have leased, unless it is less than before: Redis has then lost data."""
         if now >= self.others_until or count > self.others:
             self.others, self.others_until = max(count, 0), self.window.ends_at
 

@@ -87,7 +87,7 @@ class SharedStateConnection:
         self.client: Final[Redis] = redis_client.client_of(self.storage)
         """The client of redis-py; use it only in `call` and in callbacks of `on_up`."""
         self.is_up = False
-        """Whether the last probe and all calls since then have succeeded."""
+        """Whether Redis is used: not after a failed probe or call, until it has responded for a while."""
         self.instances = 1
         """Number of instances that use this Redis; while it is down, at least as many as before."""
         self.generation = b""

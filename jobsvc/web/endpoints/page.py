@@ -63,11 +63,12 @@ class PageEndpoint:
         index = self._files.pop(INDEX).decode()
         links = "\n".join(map(_link, sorted(self._files)))
         self._index = index.replace("{links}", links).replace("{version}", self.version).encode()
+        self._index_fields = {"ETag": entity_tag(self._index), **_INDEX_FIELDS}
+        self._fields = {path: _file_fields(path, body) for path, body in self._files.items()}
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD of `/`; its query is read by the page alone."""
-        fields = {"ETag": entity_tag(self._index), **_INDEX_FIELDS}
-        return json_response.respond(request, self._index, fields)
+        return json_response.respond(request, self._index, self._index_fields)
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """Handle GET and HEAD of a file."""
@@ -77,13 +78,13 @@ class PageEndpoint:
         if body is None:
             raise web.HTTPNotFound
         is_current = request.match_info["version"] == self.version
-        fields = {
-            "ETag": entity_tag(body),
-            "Content-Type": CONTENT_TYPES["." + path.rpartition(".")[2]],
-            "Cache-Control": _KEPT if is_current else "no-cache",
-            **_COMMON,
-        }
+        fields = {**self._fields[path], "Cache-Control": _KEPT if is_current else "no-cache"}
         return json_response.respond(request, body, fields)
+
+
+def _file_fields(path: str, body: bytes) -> dict[str, str]:
+    content_type = CONTENT_TYPES["." + path.rpartition(".")[2]]
+    return {"ETag": entity_tag(body), "Content-Type": content_type, **_COMMON}
 
 
 def _link(path: str) -> str:

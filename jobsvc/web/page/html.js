@@ -3,6 +3,6 @@
 import { h } from "./vendor/preact.mjs";
 import htm from "./vendor/htm.mjs";
 
-export { render, Fragment, createContext } from "./vendor/preact.mjs";
+export { render } from "./vendor/preact.mjs";
 export * from "./vendor/hooks.mjs";
 export const html = htm.bind(h);

@@ -24,7 +24,7 @@ function LinkDialog({ id, title, body, onClose }) {
   };
   return html`<dialog ref=${dialog} class="link-dialog" onClose=${onClose} aria-label="Link">
     <h2>Link to <bdi>${title}</bdi></h2>
-    <p>Whoever has the link can open it without a token until it expires.</p>
+    <p>Anyone with the link can open it, without a token, until it expires.</p>
     <form class="toolbar" onSubmit=${create}>
       <label>Expires after <select name="lifetime">
         ${Object.entries(LIFETIMES).map(([text, seconds]) => html`<option value=${seconds}>${text}</option>`)}
