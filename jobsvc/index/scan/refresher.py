@@ -33,7 +33,10 @@ SLOW_STORAGE_FACTOR: Final = 3
 A busy CPU looks the same, so on local file systems a batch must also have caused disk reads (ru_inblock).
 """
 MAX_HANGING_CALLS: Final = 8
-"""Maximum threads left hanging in storage by these reads; requests need the others."""
+"""Once so many threads hang in these reads, no further read starts; requests need the other threads.
+
+Reads that have started by then can hang, too.
+"""
 
 
 class Refresher:
