@@ -43,15 +43,10 @@ def running() -> Iterator[Browser]:
     program = chromium.find()
     if program is None:
         raise FileNotFoundError("chromium is not installed")
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, host_info.all_cores())
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program, args=chromium.FLAGS)
-            yield browser
-            browser.close()
-    finally:
-        os.sched_setaffinity(0, before)
+    with process.on_cores(host_info.all_cores()), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=chromium.FLAGS)
+        yield browser
+        browser.close()
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -76,18 +76,24 @@ def start(command: Sequence[str], log: Path, core: frozenset[int]) -> subprocess
 
     Python imports the modules of this checkout, whatever is installed.
     """
+    with on_cores(core), log.open("wb") as errors:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            cwd=REPOSITORY,
+        )
+
+
+@contextmanager
+def on_cores(cores: frozenset[int]) -> Iterator[None]:
+    """Run this thread, and what it starts, on these cores during a block."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, core)
+    os.sched_setaffinity(0, cores)
     try:
-        with log.open("wb") as errors:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-                cwd=REPOSITORY,
-            )
+        yield
     finally:
         os.sched_setaffinity(0, before)
 

@@ -122,9 +122,15 @@ def nginx(root: Path, scratch: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def running_at(name: str, address: Address, command: Sequence[str], scratch: Path) -> Iterator[Server]:
-    """Run a server that listens at an address, and wait until it accepts connections."""
-    with running(name, command, scratch) as (started, log):
+def running_at(
+    name: str,
+    address: Address,
+    command: Sequence[str],
+    scratch: Path,
+    cores: frozenset[int] | None = None,
+) -> Iterator[Server]:
+    """Run a server that listens at an address as `running` does, and wait until it accepts connections."""
+    with running(name, command, scratch, cores) as (started, log):
         load_generator.until(lambda: _accepts_connections(address, started, log), START_TIMEOUT_S)
         yield Server(name, address, started, log)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.harness.load_generator import Address, Outcome, UnexpectedAnswer
+from benchmarks.harness.process import on_cores
 
 _SCRIPT: Final = """
 local paths = {{}}
@@ -44,12 +44,9 @@ def run(
     cores: frozenset[int],
 ) -> Outcome:
     """Load all addresses at once, each with as many connections. Raises UnexpectedAnswer."""
-    before, cpu = os.sched_getaffinity(0), _children_cpu()
-    os.sched_setaffinity(0, cores)
-    try:
+    cpu = _children_cpu()
+    with on_cores(cores):
         running = [_start(address, script, token, connections, seconds) for address in addresses]
-    finally:
-        os.sched_setaffinity(0, before)
     outcome = Outcome()
     for each in running:
         output, _ = each.communicate()

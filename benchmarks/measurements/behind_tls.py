@@ -11,7 +11,7 @@ import shutil
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.harness import farm, host_info, servers, table
+from benchmarks.harness import farm, host_info, process, servers, table
 from benchmarks.harness.interleave import Plan, interleave
 from benchmarks.harness.load_generator import Load, Outcome, get
 from benchmarks.harness.servers import Server
@@ -75,21 +75,32 @@ def run(plan: Plan) -> None:
     size = int(plan.pick(GIB, GIB // 8))
     with ExitStack() as stack:
         scratch = stack.enter_context(farm.scratch("behind-tls", plan.scratch))
-        root = scratch / "jobs"
-        file = farm.output(root, JOB, size)
+        file = farm.output(scratch / "jobs", JOB, size)
         token = servers.token(scratch)
-        ours = stack.enter_context(servers.jobsvc(root, scratch))
-        proxies = {name: stack.enter_context(_proxy(name, scratch, file, ours)) for name in names}
+        control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text("utf-8").strip()
+        table.title(
+            f"behind-tls: {size >> 20} MiB from the page cache with TLS, one at a time; {control}; "
+            f"{host_info.load_average()}"
+        )
+        with process.on_cores(host_info.all_cores()), ExitStack() as unpinned:
+            table.note("the proxy, jobsvc and the client run where the kernel places them")
+            _, proxies = _start(unpinned, names, scratch, file, host_info.all_cores())
+            _compare_files(plan, proxies, size, token)
+        table.note(f"the proxy and jobsvc share a core; {host_info.describe_placement()}")
+        ours, proxies = _start(stack, names, scratch, file, host_info.cores()[0])
         _compare_files(plan, proxies, size, token)
         _compare_polls(plan, ours, proxies, token)
 
 
+def _start(
+    stack: ExitStack, names: Sequence[str], scratch: Path, file: Path, cores: frozenset[int]
+) -> tuple[Server, dict[str, _ProxiedServer]]:
+    """Run jobsvc over the farm of a file, and the proxies in front of it."""
+    ours = stack.enter_context(servers.jobsvc(scratch / "jobs", scratch, cores=cores))
+    return ours, {name: stack.enter_context(_proxy(name, scratch, file, ours, cores)) for name in names}
+
+
 def _compare_files(plan: Plan, proxies: dict[str, _ProxiedServer], size: int, token: str) -> None:
-    control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text("utf-8").strip()
-    table.title(
-        f"behind-tls: {size >> 20} MiB from the page cache with TLS, one at a time; the proxy and jobsvc "
-        f"share a core; {control}; {host_info.describe_placement()}; {host_info.load_average()}"
-    )
     own = {
         name: replace(proxies[name], name=f"own file of {name}", backend=None, is_file=True)
         for name in _FILE_ROUTES
@@ -162,10 +173,12 @@ def _download(server: _ProxiedServer, token: str, context: ssl.SSLContext, size:
 
 
 @contextmanager
-def _proxy(name: str, scratch: Path, file: Path, backend: Server) -> Iterator[_ProxiedServer]:
+def _proxy(
+    name: str, scratch: Path, file: Path, backend: Server, cores: frozenset[int]
+) -> Iterator[_ProxiedServer]:
     """Run a proxy with the configuration of deploy/; both replicas are one server."""
     folder = scratch / name
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     create_certificate(folder)
     port = servers.free_port()
     path = write_configuration(name, port, [backend.address[1]] * 2, folder)
@@ -175,5 +188,5 @@ def _proxy(name: str, scratch: Path, file: Path, backend: Server) -> Iterator[_P
         path.write_text(text.replace(*_AS_DEBIAN), "utf-8")
     variables = [f"{variable}={folder}" for variable in FOLDER_VARIABLES]
     command = ["env", f"PATH={SEARCH_PATH}", *variables, *command_of(name, folder), str(path)]
-    with servers.running_at(name, ("127.0.0.1", port), command, folder) as alone:
+    with servers.running_at(name, ("127.0.0.1", port), command, folder, cores) as alone:
         yield _ProxiedServer(name, alone.address, alone.process, alone.log, backend)
