@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from jobsvc.domain.job import Job
 from jobsvc.storage.files.safe_open import OpenFile
@@ -374,6 +375,37 @@ async def test_stream_of_a_disconnected_client_is_closed(serve: Serve, make_job:
         await stream.link.reset()
         await wait_for_metric(service, STREAMS, 0)
         await wait_for_metric(service, "jobsvc_logs_followed", 0)
+
+
+async def until_unchanged(service: Service, name: str) -> None:
+    """Wait until a metric is above 0 and has not changed for 0.2 s."""
+    before = 0.0
+    while (value := await service.metric(name)) != before or not value:
+        before = value
+        await asyncio.sleep(0.2)
+
+
+@pytest.mark.both_loops
+async def test_client_that_leaves_while_events_are_sent_is_no_internal_error(
+    serve: Serve, make_job: MakeJob
+) -> None:
+    make_job(status="rendering", log=(b"x" * 99 + b"\n") * 200_000)
+    service = await serve()
+    with capture_logs() as lines:
+        await leave_while_events_are_sent(service)
+    assert [line for line in lines if line["event"] == "request-failed"] == []
+    assert await service.answer_count(500) == 0
+
+
+async def leave_while_events_are_sent(service: Service) -> None:
+    """Half-close while the transport has unsent events, then read them all at once."""
+    async with open_event_stream(service, FOLLOW) as stream:
+        await until_unchanged(service, "jobsvc_log_bytes_total")  # the client's buffers are full
+        stream.link.writer.write_eof()
+        await pause()
+        await stream.read_all()
+        assert not stream.ended_cleanly
+    await wait_for_metric(service, STREAMS, 0)
 
 
 async def test_log_is_checked_and_read_once_for_all_followers(
