@@ -123,7 +123,7 @@ class Settings:
     limit_status: Annotated[str, Spec(parsers.rate, "RATE", "Status requests per token.")] = "600/minute"
     limit_list: Annotated[str, Spec(parsers.rate, "RATE", "List requests per token.")] = "120/minute"
     limit_events: Annotated[str, Spec(parsers.rate, "RATE", "Streams of all jobs that a token can open.")] = (
-        "10/minute"
+        "60/minute"
     )
     limit_logs: Annotated[str, Spec(parsers.rate, "RATE", "Log requests per token.")] = "120/minute"
     limit_download: Annotated[str, Spec(parsers.rate, "RATE", "Download requests per token.")] = "60/minute"

@@ -131,7 +131,7 @@ def test_check_config_changes_nothing(started: list[Settings], tmp_path: Path) -
         f"state directory: {state}, 0 valid tokens",
         "address: 127.0.0.1, port 9000",
         (
-            "budgets: status 600/minute, list 120/minute, events 10/minute, logs 120/minute,"
+            "budgets: status 600/minute, list 120/minute, events 60/minute, logs 120/minute,"
             " download 60/minute, files 1200/minute, auth-failures 20/minute"
         ),
         "at once, per token: 16 of 256 downloads, 64 of 4096 streams",

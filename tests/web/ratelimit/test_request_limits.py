@@ -11,13 +11,16 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ
+from jobsvc.settings import Settings
 from jobsvc.web.ratelimit import sliding_window
 from tests.clients.raw_http import Answer, Connection, request
+from tests.clients.sse_client import open_event_stream
 from tests.conftest import MakeJob, MakeToken, Serve
 from tests.programs.service_runner import Service
 
@@ -395,3 +398,12 @@ async def until_idle(service: Service) -> None:
     while await service.metric("jobsvc_downloads_in_progress"):
         assert time.monotonic() < ends
         await asyncio.sleep(0.01)
+
+
+async def test_page_can_be_loaded_once_a_second(serve: Serve, make_job: MakeJob, jobs_root: Path) -> None:
+    make_job()
+    service = await serve(limit_events=Settings(jobs_root).limit_events)
+    for _ in range(60):
+        async with open_event_stream(service, "/api/events") as stream:
+            assert stream.status == 200
+    assert (await service.get("/api/events")).code == "rate-limited"
