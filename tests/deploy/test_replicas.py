@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.conftest import MakeJob, MakeToken
-from tests.deploy.conftest import Behind, Front, Replica
+from tests.deploy.conftest import Behind, Front, Replica, Response
 from tests.deploy.reverse_proxies import PROGRAMS
 from tests.eventually import pause
 from tests.programs.external_programs import needs
@@ -100,6 +100,38 @@ async def test_client_gets_one_replica_with_the_lines_of_the_comment(
     for token in others:
         await behind.get(JOB, token=token)
     assert all([await replica.service.metric(COUNTED) for replica in behind.replicas])
+
+
+@only("nginx", "HAProxy")
+async def test_session_of_a_browser_gets_one_replica_with_the_lines_of_the_comment(
+    front: Front, make_job: MakeJob, make_token: MakeToken
+) -> None:
+    make_job(output=b"a film")
+    tokens = [make_token() for _ in range(10)]
+    behind = await front(sticky=True)
+    cookies = [await cookie_of(behind, token) for token in tokens]
+    for _ in range(10):
+        assert (await by_cookie(behind, f"a=b; {cookies[0]}; c=d")).status == 200
+    counts = [await replica.service.metric(COUNTED) for replica in behind.replicas]
+    assert sorted(counts) == [0, 10]
+    for cookie in cookies:
+        assert (await by_cookie(behind, cookie)).status == 200
+    assert all([await replica.service.metric(COUNTED) for replica in behind.replicas])
+    again = await cookie_of(behind, tokens[0])  # signed in again, or in another browser
+    before = [await replica.service.metric(COUNTED) for replica in behind.replicas]
+    assert (await by_cookie(behind, again)).status == 200
+    after = [await replica.service.metric(COUNTED) for replica in behind.replicas]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [count / 10 for count in counts]
+
+
+async def cookie_of(behind: Behind, token: str) -> str:
+    """Sign in and return the value of the Cookie field."""
+    signed_in = await behind.ask("POST", "/ui/session", token=token, Sec_Fetch_Site="same-origin")
+    return str(signed_in.headers["Set-Cookie"]).partition(";")[0]
+
+
+async def by_cookie(behind: Behind, cookie: str) -> Response:
+    return await behind.get(JOB, token=None, Cookie=cookie, Sec_Fetch_Site="same-origin")
 
 
 async def test_access_and_error_logs_have_no_signature_of_a_link(behind: Behind) -> None:
