@@ -23,6 +23,16 @@ PLAYED: Final = """video => new Promise(resolve => {
 })"""
 MAIN: Final = {"name": "main", "path": "output/beauty.####.png", "role": "main", "frames": "1001-1004"}
 
+ARCHIVES: Final = ["Download tar", "Download zip"]
+EXPECTED_ROWS: Final = [
+    ("beauty.####.png", ARCHIVES, "attachment application/x-tar"),
+    ("notes", ["Download"], "attachment text/plain"),
+    ("film", ["Download"], "inline video/mp4"),
+    ("mattes", ARCHIVES, None),
+    ("All files", ARCHIVES, "attachment application/zip"),
+]
+"""Title, downloads and link of the outputs of a job with two sequences."""
+
 
 def make_sequence(make_job: MakeJob, *further: dict[str, Any]) -> Path:
     """Write a job with frames 1001 and 1002 of four."""
@@ -41,11 +51,27 @@ async def downloaded(page: Page, name: str) -> tuple[str, bytes]:
 
 
 async def created_link(page: Page, service: Service) -> Answer:
-    """Create a link in the dialog, and request it without a token."""
+    """Open the dialog of the last output, create a link, and request it without a token."""
     await page.get_by_role("button", name="Copy link…").last.click()
+    return await answer_of_link(page, service)
+
+
+async def answer_of_link(page: Page, service: Service) -> Answer:
+    """Create a link in the dialog that is open, and request it without a token."""
     await page.get_by_role("button", name="Create and copy").click()
     url = await page.get_by_role("textbox", name="Link").input_value()
     return await service.get(url.removeprefix(f"http://127.0.0.1:{service.port}"), token=None)
+
+
+async def kind_of_link(output: Locator, service: Service) -> str | None:
+    """Create the link of an output; return the type of what it leads to, and whether browsers show it."""
+    button = output.get_by_role("button", name="Copy link…")
+    if await button.count() == 0:
+        return None
+    await button.click()
+    answer = await answer_of_link(output.page, service)
+    await output.page.keyboard.press("Escape")
+    return f"{answer.headers['Content-Disposition'].partition(';')[0]} {answer.headers['Content-Type']}"
 
 
 def dialog_text(page: Page) -> Locator:
@@ -95,6 +121,38 @@ async def test_all_files_of_several_outputs_are_counted(
     put(make_sequence(make_job, {"name": "notes", "path": "notes.txt"}) / "notes.txt", b"hello")
     page = await open_page(await serve(), "?job=job-1")
     await expect(page.locator(".output").last).to_contain_text("3 files")
+
+
+async def test_each_output_has_its_downloads_and_the_links_that_the_api_has(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob
+) -> None:
+    others = {"notes": "notes.txt", "film": "film.mp4", "mattes": "mattes.####.png"}
+    folder = make_sequence(make_job, *({"name": name, "path": path} for name, path in others.items()))
+    for name in ("notes.txt", "film.mp4", "mattes.1001.png"):
+        put(folder / name, b"hello")
+    service = await serve()
+    page = await open_page(service, "?job=job-1")
+    await expect(page.locator(".output")).to_have_count(len(EXPECTED_ROWS))
+    rows = []
+    for output in await page.locator(".output").all():
+        title = await output.locator("strong").inner_text()
+        rows.append(
+            (title, await output.get_by_role("link").all_inner_texts(), await kind_of_link(output, service))
+        )
+    assert rows == EXPECTED_ROWS
+
+
+@pytest.mark.parametrize(
+    ("path", "title"),
+    [("passes/", "passes"), ("a b/c d", "c d")],
+)
+async def test_main_output_has_the_last_name_of_its_path_as_title(
+    serve: Serve, open_page: OpenPage, make_job: MakeJob, jobs_root: Path, path: str, title: str
+) -> None:
+    put(make_job() / path.strip("/") / "1.png", b"x")
+    make_job(status="completed", outputPath=path)
+    page = await open_page(await serve(), "?job=job-1")
+    await expect(page.locator(".output strong")).to_have_text(title)
 
 
 async def test_completed_job_without_its_output_says_so(

@@ -1,76 +1,135 @@
 /** The outputs of a completed job: what there is, how large it is, how to get it, and a preview. */
 
-import { getJson, jobUrl } from "../api.js";
-import { CopyButton } from "../copy_button.js";
-import { formatSize } from "../format.js";
-import { html, useEffect, useState } from "../html.js";
-import { choosePreview, filesText, fileUrl, outputRows } from "./job_model.js";
-import { LinkButton } from "./link_dialog.js";
+import { getJson, jobUrl, request } from "../api.js";
+import { CopyButton, copyText } from "../copy_button.js";
+import { formatSize, formatTime } from "../format.js";
+import { html, useEffect, useRef, useState } from "../html.js";
 
+const SHOWN_BY_BROWSERS = /^(video|image)\/(mp4|webm|quicktime|ogg|png|jpeg|gif|webp|avif|bmp)$/;
 const DIGEST_INTERVAL_MS = 1000;
 
 export function Outputs({ job }) {
   if (!job.outputs) return html`<p class="notice warning">The job is completed, but none of its outputs exists.</p>`;
-  const { video, image } = choosePreview(job.outputs);
-  const urlOf = (output) => output && fileUrl(job.id, output);
   return html`<section class="card">
       <h2>Outputs</h2>
-      ${outputRows(job).map((row) => html`<${Output} key=${row.title} job=${job} ...${row} />`)}
+      ${job.outputs.map(({ kind, ...output }) =>
+        html`<${kind === "file" ? File : Files} key=${output.downloadUrl} job=${job} ...${output} />`)}
+      ${job.outputs.length > 1 && html`<${Files} job=${job} />`}
     </section>
-    <${Preview} key=${urlOf(video ?? image)} video=${urlOf(video)} image=${urlOf(image)} />`;
+    <${Preview} video=${previewUrl(job, "video")} image=${previewUrl(job, "image")} />`;
 }
 
-function Output({ job, output = {}, title, query, downloads, link }) {
-  const files = useFiles(job, query);
-  const isMain = output.role === "main";
+/** An output that is one file, with its SHA-256, which the service computes on request. */
+function File({ job, name, role, contentType, size, downloadUrl }) {
+  const [{ sha256 = role === "main" ? job.outputSha256 : undefined, message }, setDigest] = useState({});
+  const compute = async () => {
+    const headers = { "Want-Repr-Digest": "sha-256=1" };
+    try {
+      const { files: [file] } = await getJson(jobUrl(job.id, `files?output=${name}`), { headers });
+      setDigest({ sha256: file.sha256, message: "Computing SHA-256…" });
+      if (!file.sha256) setTimeout(compute, DIGEST_INTERVAL_MS);
+    } catch (error) {
+      setDigest(error);
+    }
+  };
+  return html`<${Output} job=${job} name=${name} role=${role} about="${contentType}, ${formatSize(size)}"
+    downloads=${{ Download: fileUrl(job.id, { name, downloadUrl }) }}
+    link=${{ file: name, inline: SHOWN_BY_BROWSERS.test(contentType) }}>
+    ${sha256 && html`<div>SHA-256 <code>${sha256}</code> <${CopyButton} text=${sha256}>Copy<//></div>`}
+    ${!sha256 && (message
+      ? html`<span role="status">${message}</span>`
+      : html`<button class="quiet" onClick=${compute}>SHA-256</button>`)}
+  <//>`;
+}
+
+/** An output that is a sequence or a directory, or all outputs if there is no name. */
+function Files({ job, name, role }) {
+  const { id, outputs } = job;
+  const [about, setAbout] = useState("");
+  const query = name ? `?output=${name}` : "";
+  useEffect(() => {
+    getJson(jobUrl(id, `files${query}`)).then(filesText).catch(({ message }) => message).then(setAbout);
+  }, [JSON.stringify(outputs)]);
+  return html`<${Output} job=${job} name=${name ?? "All files"} role=${role} about=${about}
+    downloads=${{ "Download tar": jobUrl(id, `archive.tar${query}`), "Download zip": jobUrl(id, `archive.zip${query}`) }}
+    link=${!name || outputs.length === 1 ? { archive: "zip" } : role === "main" && {}} />`;
+}
+
+function filesText({ totalFiles, totalSize, missingFrames = {} }) {
+  const missing = Object.values(missingFrames).reduce((sum, count) => sum + count, 0);
+  return `${totalFiles} files, ${formatSize(totalSize)}${missing ? `, ${missing} frames missing` : ""}`;
+}
+
+function Output({ job: { id, outputPath }, name, role, about, downloads, link, children }) {
+  const isMain = role === "main";
+  const title = (isMain && outputPath?.split("/").findLast(Boolean)) || name;
+  const download = ([text, url], index) =>
+    html`<a class="button ${isMain && !index ? "primary" : ""}" href=${url} download aria-label="${text}: ${title}">${text}</a>`;
   return html`<div class="output">
     <div>
-      <strong><bdi>${title}</bdi></strong> <span class="muted">${output.role}</span>
-      <div class="muted">${query === undefined ? `${output.contentType}, ${formatSize(output.size)}` : files}</div>
+      <strong><bdi>${title}</bdi></strong> <span class="muted">${role}</span>
+      <div class="muted">${about}</div>
     </div>
     <div class="toolbar">
-      ${downloads.map(([text, url], index) => {
-        const classes = `button ${isMain && !index ? "primary" : ""}`;
-        return html`<a class=${classes} href=${url} download aria-label=${`${text}: ${title}`}>${text}</a>`;
-      })}
-      ${link && html`<${LinkButton} id=${job.id} title=${title} body=${link} />`}
-      ${query === undefined &&
-      html`<${Digest} key=${output.downloadUrl} id=${job.id} name=${output.name}
-        known=${isMain && job.outputSha256} />`}
+      ${Object.entries(downloads).map(download)}
+      ${link && html`<${LinkButton} id=${id} title=${title} body=${link} />`}
+      ${children}
     </div>
   </div>`;
 }
 
-/** Return the number and size of the files of outputs in words, or why they are not known. */
-function useFiles({ id, outputs }, query) {
-  const [text, setText] = useState("");
-  useEffect(() => {
-    if (query === undefined) return;
-    getJson(jobUrl(id, "files") + query).then(filesText).catch((error) => error.message).then(setText);
-  }, [JSON.stringify(outputs)]);
-  return text;
+/** Return the URL of a file, with its version. */
+function fileUrl(id, { name, downloadUrl }) {
+  return jobUrl(id, "files", downloadUrl.replace(/.*\?/, `${name}?`));
 }
 
-/** The SHA-256 of a file, which the service computes on request; `known` if the job's document has it. */
-function Digest({ id, name, known }) {
-  const [{ sha256, text }, setResult] = useState({});
-  const digest = known || sha256;
-  const ask = async () => {
-    const headers = { "Want-Repr-Digest": "sha-256=1" };
-    const [file] = (await getJson(`${jobUrl(id, "files")}?output=${name}`, { headers })).files;
-    setResult({ ...file, text: "Computing SHA-256…" });
-    if (!file.sha256) setTimeout(start, DIGEST_INTERVAL_MS);
+/** Creates a link for someone without a token, in a dialog. `body` is that of the request, without the lifetime. */
+function LinkButton({ id, title, body }) {
+  const dialog = useRef();
+  const [{ url, message }, setResult] = useState({});
+  const create = async (event) => {
+    event.preventDefault();
+    const expiresIn = Number(event.target.elements.seconds.value);
+    const options = { method: "POST", body: JSON.stringify({ ...body, expiresIn }) };
+    try {
+      const response = await request(jobUrl(id, "download-links"), options);
+      const link = await response.json();
+      const url = new URL(link.url, response.url).href;
+      setResult({ url, message: `${(await copyText(url)) ? "Copied. " : ""}It works until ${formatTime(link.expiresAt)}.` });
+    } catch ({ code, message }) {
+      setResult({ message: code === "bad-request" ? "This service does not allow links for so long." : message });
+    }
   };
-  const start = () => ask().catch((error) => setResult({ text: error.message }));
-  if (digest) return html`<div>SHA-256 <code>${digest}</code> <${CopyButton} text=${digest}>Copy<//></div>`;
-  if (text) return html`<span role="status">${text}</span>`;
-  return html`<button class="quiet" onClick=${start}>SHA-256</button>`;
+  return html`<button onClick=${() => dialog.current.showModal()}>Copy link…</button>
+    <dialog ref=${dialog} onClose=${() => setResult({})} aria-label="Link">
+      <h2>Link to <bdi>${title}</bdi></h2>
+      <p>Anyone with the link can open it, without a token, until it expires.</p>
+      <form class="toolbar" onSubmit=${create}>
+        <label>Expires after <select name="seconds">
+          <option value="3600">1 hour</option>
+          <option value="28800">8 hours</option>
+          <option value="86400">1 day</option>
+        </select></label>
+        <button class="primary">Create and copy</button>
+      </form>
+      ${url && html`<p class="toolbar"><input readonly value=${url} aria-label="Link" /><${CopyButton} text=${url}>Copy<//></p>`}
+      <p role="status">${message}</p>
+      <form method="dialog"><button>Close</button></form>
+    </dialog>`;
+}
+
+/** Return the URL of the "video" or "image" to look at, if there is one. */
+export function previewUrl({ id, outputs }, type) {
+  const isShown = ({ contentType }) => SHOWN_BY_BROWSERS.exec(contentType)?.[1] === type;
+  const sorted = ["preview", "main", "thumbnail"].flatMap((role) => outputs.filter((output) => output.role === role));
+  return sorted.filter(isShown).map((output) => fileUrl(id, output))[0];
 }
 
 function Preview({ video, image }) {
-  const [isBroken, setIsBroken] = useState(false);
-  const properties = { class: "preview", src: video ?? image, onError: () => setIsBroken(true) };
-  if (isBroken) return html`<p class="notice warning">This browser cannot show the preview. Download the file.</p>`;
+  const [broken, setBroken] = useState();
+  const src = video ?? image;
+  const properties = { src, onError: () => setBroken(src) };
+  if (src && src === broken) return html`<p class="notice warning">This browser cannot show the preview. Download the file.</p>`;
   if (video) return html`<video ...${properties} poster=${image} controls preload="metadata" aria-label="Preview" />`;
   return image && html`<img ...${properties} alt="Preview" />`;
 }
