@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser, Request, async_playwright, expect
+from playwright.async_api import Browser, Page, Request, async_playwright, expect
 
 from tests.conftest import MakeJob, Serve
 from tests.page.browser_context import DESKTOP, Problems, new_context
 from tests.programs import chromium
+from tests.programs.service_runner import Service
 
 HOST: Final = "jobs.test"
 
@@ -53,3 +54,22 @@ async def test_browser_signs_in_uses_its_cookie_and_signs_out_without_fetch_meta
             assert headers["origin"] == url.rstrip("/")
     # Chromium says that it needs https for this field.
     page_problems[:] = [each for each in page_problems if "Cross-Origin-Opener-Policy" not in each]
+
+
+async def test_page_of_an_https_service_says_why_nobody_can_sign_in_over_plain_http(
+    serve: Serve, browser: Browser, page_problems: Problems
+) -> None:
+    service = await serve(public_url="https://render.example/farm")
+    async with new_context(browser, service.port, None, DESKTOP, page_problems) as context:
+        page = await context.new_page()
+        await sign_in(page, f"http://{HOST}:{service.port}/", service)
+        await expect(page.get_by_role("alert")).to_contain_text("Open https://render.example/farm/ instead.")
+        await sign_in(page, f"http://localhost:{service.port}/", service)  # Chromium keeps the cookie
+        await expect(page.locator("main:not(.sign-in)")).to_be_visible()
+    page_problems.clear()
+
+
+async def sign_in(page: Page, url: str, service: Service) -> None:
+    await page.goto(url)
+    await page.get_by_label("Token").fill(str(service.token))
+    await page.get_by_role("button", name="Sign in").click()

@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from multidict import istr
 
 from jobsvc.domain.access import Token
-from jobsvc.domain.errors import CrossOriginRequest
+from jobsvc.domain.errors import BadRequest, CrossOriginRequest
 from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator
 from jobsvc.web.auth.client_address import ClientAddresses
 from jobsvc.web.auth.signing_key import SigningKey, sign
@@ -75,6 +75,7 @@ class Sessions:
         self._client_addresses = client_addresses
         public = urlsplit(public_url.lower())  # Origin is in lower case
         self._is_public_https, self._public_host = public.scheme == "https", public.netloc
+        self._public_url = public_url
         self._enabled = enabled
         self._clock = clock
 
@@ -106,7 +107,11 @@ class Sessions:
         return token
 
     def start(self, request: web.Request, response: web.StreamResponse, token: Token) -> None:
-        """Set the cookie of a session that ends no later than the token."""
+        """Set the cookie of a session that ends no later than the token.
+
+        Raises BadRequest if the browser would not keep it.
+        """
+        self._require_secure_origin(request)
         now = self._clock()
         expires = now + MAX_AGE_S
         if token.expires is not None:
@@ -137,6 +142,26 @@ class Sessions:
         """Whether the browser uses https, as a trusted proxy says or as the operator has configured."""
         scheme = self._client_addresses.forwarded(request, hdrs.X_FORWARDED_PROTO)
         return self._is_public_https or scheme.lower() == "https"
+
+    def _require_secure_origin(self, request: web.Request) -> None:
+        """Raise BadRequest if the cookie is for https, and the browser uses plain http to another machine.
+
+        Browsers do not keep such a cookie, and do not say so: the next request has none. Origin has the
+        scheme that the browser uses. Sec-Fetch-Site is only sent over https or to the same machine, where
+        browsers keep the cookie (Chromium: http://localhost and http://127.0.0.1).
+        """
+        headers = request.headers
+        is_plain = headers.get(hdrs.ORIGIN, "").startswith("http://") and _FETCH_SITE not in headers
+        if not (is_plain and self._is_https(request)):
+            return
+        host = self._client_addresses.forwarded(request, hdrs.X_FORWARDED_HOST) or headers.get(hdrs.HOST, "")
+        url, remedy = f"https://{host}", "the proxy must not send X-Forwarded-Proto: https"
+        if self._is_public_https:
+            url, remedy = self._public_url.rstrip("/"), "--public-url has to be the http URL"
+        raise BadRequest(
+            "Signing in is not possible over plain http, because the cookie of the session is for https only."
+            f" Open {url}/ instead. If the service has no https, {remedy}."
+        )
 
     def _cookies(self, request: web.Request) -> list[str]:
         """Return the values of all cookies that have the name of the session's, in all Cookie fields."""

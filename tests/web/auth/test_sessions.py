@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from jobsvc.domain.access import Token
-from jobsvc.domain.errors import CrossOriginRequest, Unauthorized
+from jobsvc.domain.errors import BadRequest, CrossOriginRequest, Unauthorized
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.token_file import create, revoke, rotate
 from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator
@@ -32,6 +32,7 @@ from jobsvc.web.auth.signing_key import SigningKey
 KEY: Final = bytes(range(32))
 NOW: Final = 1_800_000_000.0
 HOST: Final = "jobs.example"
+OWN: Final = f"http://{HOST}"
 PROXY: Final = "127.0.0.1"
 STRANGER: Final = "192.0.2.1"
 PLAIN, SECURE = "jobsvc", "__Host-jobsvc"
@@ -376,6 +377,43 @@ async def test_cookie_is_secure_if_the_browser_uses_https(
     )
 
 
+HTTPS: Final = "https://render.example/farm"
+
+
+@pytest.mark.parametrize(
+    ("fields", "peer", "public_url", "named"),
+    [
+        ({"Origin": OWN}, STRANGER, HTTPS, f"{HTTPS}/"),
+        ({"Origin": OWN}, PROXY, f"{HTTPS}/", f"{HTTPS}/"),
+        ({"Origin": OWN, "X_Forwarded_Proto": "http"}, PROXY, HTTPS, f"{HTTPS}/"),
+        ({"Origin": OWN, "X_Forwarded_Proto": "https"}, PROXY, "", f"https://{HOST}/"),
+        (
+            {"Origin": OWN, "X_Forwarded_Proto": "https", "X_Forwarded_Host": "farm.example"},
+            PROXY,
+            "http://a.example",
+            "https://farm.example/",
+        ),
+        ({"Origin": f"https://{HOST}"}, STRANGER, HTTPS, None),  # behind a proxy that is not trusted
+        ({"Origin": f"https://{HOST}", "X_Forwarded_Proto": "https"}, PROXY, "", None),
+        ({"Origin": OWN, "Sec_Fetch_Site": "same-origin"}, STRANGER, HTTPS, None),  # the same machine
+        ({"Sec_Fetch_Site": "same-origin"}, STRANGER, HTTPS, None),
+        ({"Origin": OWN}, STRANGER, "", None),
+        ({"Origin": OWN}, PROXY, "http://a.example", None),
+        ({"Origin": OWN, "X_Forwarded_Proto": "https"}, STRANGER, "", None),
+    ],
+)
+async def test_sign_in_is_refused_if_the_browser_would_not_keep_the_cookie(
+    browser: Browser, fields: dict[str, str], peer: str, public_url: str, named: str | None
+) -> None:
+    _, token = await browser.token()
+    sessions = browser.with_options(public_url=public_url)
+    if named is None:
+        assert browser.started(token, sessions, peer=peer, **fields)
+        return
+    with pytest.raises(BadRequest, match=f"Open {re.escape(named)} instead"):
+        browser.started(token, sessions, peer=peer, **fields)
+
+
 async def test_cookies_are_ignored_if_sessions_are_not_enabled(browser: Browser) -> None:
     secret, token = await browser.token()
     disabled = browser.with_options(enabled=False)
@@ -384,7 +422,6 @@ async def test_cookies_are_ignored_if_sessions_are_not_enabled(browser: Browser)
     assert browser.comes("jobsvc=x", "GET", disabled, Authorization=f"Bearer {secret}") == token
 
 
-OWN: Final = f"http://{HOST}"
 SITES: Final = (
     "same-origin",
     "same-site",

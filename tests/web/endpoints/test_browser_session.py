@@ -77,6 +77,20 @@ async def test_forwarded_protocol_of_a_stranger_is_ignored(serve: Serve) -> None
     assert "Secure" not in answer.headers["Set-Cookie"]
 
 
+async def test_sign_in_over_plain_http_at_a_service_for_https_is_refused_with_the_https_address(
+    serve: Serve,
+) -> None:
+    service = await serve(public_url="https://render.example/farm")
+    answer = await service.ask("POST", "/ui/session", [("Origin", "http://jobs.example")])
+    assert (answer.status, answer.code) == (400, "bad-request")
+    assert "Open https://render.example/farm/ instead" in answer.json()["detail"]
+    assert "Set-Cookie" not in answer.headers
+    wrong = await service.ask("POST", "/ui/session", [("Origin", "http://jobs.example")], token="x" * 43)
+    assert (wrong.status, wrong.code) == (401, "unauthorized")
+    https = await service.ask("POST", "/ui/session", [("Origin", "https://render.example")])
+    assert https.headers["Set-Cookie"].startswith("__Host-jobsvc=")
+
+
 TARGETS: Final = (
     "/api/jobs",
     "/api/jobs?limit=1&status=completed",
