@@ -1,15 +1,15 @@
 /** The page of one job: what went wrong, how far it is, what it made, and everything else that the record has. */
 
-import { jobUrl } from "../api.js";
+import { jobUrl, request } from "../api.js";
 import { useNow } from "../clock.js";
-import { formatTime } from "../format.js";
-import { html, useEffect, useMemo, useRef } from "../html.js";
+import { formatAge, formatDuration, formatSize, formatTime } from "../format.js";
+import { html, useEffect, useMemo, useRef, useState } from "../html.js";
+import { endText, framesText } from "../jobs/job_row.js";
 import { useKeys } from "../keys.js";
 import { LineText } from "../log/log_row.js";
 import { followLink, navigate, routeUrl } from "../router.js";
 import { ProgressBar, StalledBadge, StateLabel } from "../state_label.js";
 import { WatchButton } from "../watched_jobs.js";
-import { summary, useJob, valueText } from "./job_state.js";
 import { Outputs } from "./outputs.js";
 
 const DETAILS = {
@@ -25,17 +25,20 @@ const DETAILS = {
   owner: "Owner",
 };
 const MAX_FACTS = 200;
+const MAX_TEXT = 2000;
+const LEAST_INTERVAL_MS = 1000;
+const RETRY_MS = 5000;
+const INTERVAL_MS = 30_000; // for what the feed does not report: very old jobs, the state of storage
 const encoder = new TextEncoder();
 
 export function JobPage({ route: { id }, account, feed }) {
   const now = useNow();
-  const { job, notice, isGone } = useJob(id, feed, now);
+  const { job, notice } = useJob(id, feed);
   const logUrl = routeUrl({ job: id, view: "log" });
   const keys = useKeys([[["l"], "Show the log", () => navigate(logUrl)]]);
   const state = job?.status === "rendering" ? `${Math.floor(job.progress)} %` : job?.status;
-  useEffect(() => {
-    document.title = [state, id, "jobsvc"].filter(Boolean).join(" · ");
-  }, [state]);
+  const title = [state, id, "jobsvc"].filter(Boolean).join(" · ");
+  useEffect(() => void (document.title = title), [title]);
   const record = useMemo(() => job && html`<${Record} job=${job} scopes=${account.scopes} />`, [job]);
   return html`<main class="job">
     <div class="line">
@@ -43,11 +46,9 @@ export function JobPage({ route: { id }, account, feed }) {
       ${job && !job.done && html`<${WatchButton} id=${id} />`}
       <a class="button" href=${logUrl} onClick=${followLink}>Log</a>
     </div>
-    <div role="status">
-      ${notice && html`<p class="notice warning">${notice}${job && isGone && " Its last state:"}</p>`}
-    </div>
-    ${job && html`${job.error && html`<p class="notice error wrap"><bdi>${valueText(job.error)}</bdi></p>`}
-      <p class="line">
+    <p role="status" class=${notice && "notice warning"}>${notice}</p>
+    ${job?.error && html`<p class="notice error wrap"><bdi>${valueText(job.error)}</bdi></p>`}
+    ${job && html`<p class="line">
         <${StateLabel} status=${job.status} />${job.stalled && html`<${StalledBadge} />`}
         <span class="number">${summary(job, now)}</span> <bdi class="wrap muted">${valueText(job.phase ?? "")}</bdi>
       </p>
@@ -55,6 +56,52 @@ export function JobPage({ route: { id }, account, feed }) {
     ${record}
     ${keys}
   </main>`;
+}
+
+/** Return the newest `job`, once it is known, and a `notice` if that is not its current state. Call it each second. */
+function useJob(id, { jobs, status: { live } }) {
+  const [state, setState] = useState({ loadedAt: 0 });
+  const inFeed = live && jobs.find((job) => job.id === id);
+  const intervalMs = inFeed === state.inFeed ? (state.retryMs ?? INTERVAL_MS) : LEAST_INTERVAL_MS;
+  const isDue = Date.now() - state.loadedAt >= intervalMs;
+  useEffect(() => {
+    if (isDue) requestJob(id, state).then((newState) => setState({ inFeed, loadedAt: Date.now(), ...newState }));
+  }, [isDue, live, state]); // one request at a time, unless the connection was lost
+  return state;
+}
+
+async function requestJob(id, { job }) {
+  try {
+    const response = await request(jobUrl(id));
+    const isStale = response.headers.get("Cache-Status")?.includes("detail=");
+    const time = formatTime(Date.now() - response.headers.get("Age") * 1000);
+    const notice = isStale && `The storage does not confirm this state of ${time}.`;
+    return { job: JSON.parse(await response.text(), keepDigits), notice };
+  } catch ({ status, message, retryAfter }) {
+    if (status !== 404) return { job, notice: `${message} Trying again.`, retryMs: retryAfter * 1000 || RETRY_MS };
+    return { job, notice: `No job with this id exists, or your token may not see it.${job ? " Its last state:" : ""}` };
+  }
+}
+
+/** Return integers that JavaScript cannot represent as text. */
+function keepDigits(_name, value, context) {
+  return Number.isInteger(value) && !Number.isSafeInteger(value) ? (context?.source ?? value) : value;
+}
+
+/** Return a phrase about a job's state at `now`, in milliseconds since the epoch: "3 h ago, took 2 min, 100 %". */
+export function summary(job, now) {
+  const end = endText(job, now);
+  const frames = framesText(job);
+  const since = job.status === "queued" ? job.createdAt : (job.startedAt ?? job.updatedAt);
+  const times = job.done
+    ? [formatAge(job.completedAt ?? job.updatedAt, now), end]
+    : [`for ${formatDuration((now - Date.parse(since)) / 1000)}`, end && `ends ${end}`];
+  return [...times, `${Math.floor(job.progress)} %`, frames !== "" && `${frames} frames`].filter(Boolean).join(", ");
+}
+
+export function valueText(value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}… (${formatSize(text.length)})` : text;
 }
 
 function Record({ job, scopes }) {

@@ -1,6 +1,6 @@
 /** The outputs of a completed job: what there is, how large it is, how to get it, and a preview. */
 
-import { getJson, jobUrl, request } from "../api.js";
+import { getJson, jobUrl } from "../api.js";
 import { CopyButton, copyText } from "../copy_button.js";
 import { formatSize, formatTime } from "../format.js";
 import { html, useEffect, useRef, useState } from "../html.js";
@@ -12,19 +12,20 @@ export function Outputs({ job }) {
   if (!job.outputs) return html`<p class="notice warning">The job is completed, but none of its outputs exists.</p>`;
   return html`<section class="card">
       <h2>Outputs</h2>
-      ${job.outputs.map(({ kind, ...output }) =>
-        html`<${kind === "file" ? File : Files} key=${output.downloadUrl} job=${job} ...${output} />`)}
-      ${job.outputs.length > 1 && html`<${Files} job=${job} />`}
+      ${job.outputs.map((output) =>
+        html`<${output.kind === "file" ? File : Files} key=${output.downloadUrl} job=${job} output=${output} />`)}
+      ${job.outputs.length > 1 && html`<${Files} job=${job} output=${{}} />`}
     </section>
     <${Preview} video=${previewUrl(job, "video")} image=${previewUrl(job, "image")} />`;
 }
 
-/** An output that is one file, with its SHA-256, which the service computes on request. */
-function File({ job, name, role, contentType, size, downloadUrl }) {
+/** One file, with its SHA-256, which the service computes on request. */
+function File({ job, output }) {
+  const { name, role, contentType, size } = output;
   const [{ sha256 = role === "main" ? job.outputSha256 : undefined, message }, setDigest] = useState({});
   const compute = async () => {
-    const headers = { "Want-Repr-Digest": "sha-256=1" };
     try {
+      const headers = { "Want-Repr-Digest": "sha-256=1" };
       const { files: [file] } = await getJson(jobUrl(job.id, `files?output=${name}`), { headers });
       setDigest({ sha256: file.sha256, message: "Computing SHA-256…" });
       if (!file.sha256) setTimeout(compute, DIGEST_INTERVAL_MS);
@@ -32,27 +33,26 @@ function File({ job, name, role, contentType, size, downloadUrl }) {
       setDigest(error);
     }
   };
-  return html`<${Output} job=${job} name=${name} role=${role} about="${contentType}, ${formatSize(size)}"
-    downloads=${{ Download: fileUrl(job.id, { name, downloadUrl }) }}
-    link=${{ file: name, inline: SHOWN_BY_BROWSERS.test(contentType) }}>
-    ${sha256 && html`<div>SHA-256 <code>${sha256}</code> <${CopyButton} text=${sha256}>Copy<//></div>`}
-    ${!sha256 && (message
-      ? html`<span role="status">${message}</span>`
-      : html`<button class="quiet" onClick=${compute}>SHA-256</button>`)}
+  const digest = sha256
+    ? html`<div>SHA-256 <code>${sha256}</code> <${CopyButton} text=${sha256}>Copy<//></div>`
+    : html`<button class="quiet" onClick=${compute}>SHA-256</button>`;
+  return html`<${Row} job=${job} output=${output} about="${contentType}, ${formatSize(size)}"
+    downloads=${{ Download: fileUrl(job.id, output) }} link=${{ file: name, inline: SHOWN_BY_BROWSERS.test(contentType) }}>
+    ${!sha256 && message ? html`<span role="status">${message}</span>` : digest}
   <//>`;
 }
 
-/** An output that is a sequence or a directory, or all outputs if there is no name. */
-function Files({ job, name, role }) {
+/** The files of a sequence, of a directory, or of all outputs if `output` is empty. */
+function Files({ job, output }) {
   const { id, outputs } = job;
   const [about, setAbout] = useState("");
-  const query = name ? `?output=${name}` : "";
+  const query = output.name ? `?output=${output.name}` : "";
   useEffect(() => {
     getJson(jobUrl(id, `files${query}`)).then(filesText).catch(({ message }) => message).then(setAbout);
   }, [JSON.stringify(outputs)]);
-  return html`<${Output} job=${job} name=${name ?? "All files"} role=${role} about=${about}
-    downloads=${{ "Download tar": jobUrl(id, `archive.tar${query}`), "Download zip": jobUrl(id, `archive.zip${query}`) }}
-    link=${!name || outputs.length === 1 ? { archive: "zip" } : role === "main" && {}} />`;
+  const link = !query || outputs.length === 1 ? { archive: "zip" } : output.role === "main" && {};
+  return html`<${Row} job=${job} output=${output} about=${about} link=${link}
+    downloads=${{ "Download tar": jobUrl(id, `archive.tar${query}`), "Download zip": jobUrl(id, `archive.zip${query}`) }} />`;
 }
 
 function filesText({ totalFiles, totalSize, missingFrames = {} }) {
@@ -60,9 +60,9 @@ function filesText({ totalFiles, totalSize, missingFrames = {} }) {
   return `${totalFiles} files, ${formatSize(totalSize)}${missing ? `, ${missing} frames missing` : ""}`;
 }
 
-function Output({ job: { id, outputPath }, name, role, about, downloads, link, children }) {
+function Row({ job: { id, outputPath }, output: { name, role }, about, downloads, link, children }) {
   const isMain = role === "main";
-  const title = (isMain && outputPath?.split("/").findLast(Boolean)) || name;
+  const title = (isMain && outputPath?.split("/").findLast(Boolean)) || name || "All files";
   const download = ([text, url], index) =>
     html`<a class="button ${isMain && !index ? "primary" : ""}" href=${url} download aria-label="${text}: ${title}">${text}</a>`;
   return html`<div class="output">
@@ -90,11 +90,10 @@ function LinkButton({ id, title, body }) {
   const create = async (event) => {
     event.preventDefault();
     const expiresIn = Number(event.target.elements.seconds.value);
-    const options = { method: "POST", body: JSON.stringify({ ...body, expiresIn }) };
+    const path = jobUrl(id, "download-links");
     try {
-      const response = await request(jobUrl(id, "download-links"), options);
-      const link = await response.json();
-      const url = new URL(link.url, response.url).href;
+      const link = await getJson(path, { method: "POST", body: JSON.stringify({ ...body, expiresIn }) });
+      const url = new URL(link.url, new URL(path, location)).href;
       setResult({ url, message: `${(await copyText(url)) ? "Copied. " : ""}It works until ${formatTime(link.expiresAt)}.` });
     } catch ({ code, message }) {
       setResult({ message: code === "bad-request" ? "This service does not allow links for so long." : message });
