@@ -61,7 +61,7 @@ class PageEndpoint:
         everything = b"".join(path.encode() + b"\0" + body for path, body in sorted(self._files.items()))
         self.version: Final = sha256(everything).hexdigest()[:12]
         index = self._files.pop(INDEX).decode()
-        links = "\n".join(map(_link, sorted(self._files)))
+        links = "\n".join(_link(path) for path in sorted(self._files) if not _is_loaded_later(path))
         self._index = index.replace("{links}", links).replace("{version}", self.version).encode()
         self._index_fields = {"ETag": entity_tag(self._index), **_INDEX_FIELDS}
         self._fields = {path: _file_fields(path, body) for path, body in self._files.items()}
@@ -87,8 +87,13 @@ def _file_fields(path: str, body: bytes) -> dict[str, str]:
     return {"ETag": entity_tag(body), "Content-Type": content_type, **_COMMON}
 
 
+def _is_loaded_later(path: str) -> bool:
+    """Return whether `main.js` imports a module only when a job or its log is to be shown."""
+    return path.startswith(("job/", "log/")) and not path.endswith(".css")
+
+
 def _link(path: str) -> str:
-    """Return the link to a file in the document. Browsers fetch all modules at once."""
+    """Return the link to a file in the document. Browsers fetch all modules with a link at once."""
     kind = {".css": "stylesheet", ".svg": "icon"}.get("." + path.rpartition(".")[2], "modulepreload")
     return f'<link rel="{kind}" href="ui/{{version}}/{path}">'
 

@@ -1,13 +1,11 @@
-/** The current time, for components that show ages. */
-
 import { useEffect, useState } from "./html.js";
 
 /** Return the time in milliseconds since the epoch, and render again every `interval` milliseconds. */
 export function useNow(interval = 1000) {
   const [now, setNow] = useState(Date.now);
   useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), interval);
+    const timer = setInterval(() => setNow(Date.now), interval);
     return () => clearInterval(timer);
-  }, [interval]);
+  }, []);
   return now;
 }

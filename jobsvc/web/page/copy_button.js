@@ -2,14 +2,12 @@
 
 import { html, useState } from "./html.js";
 
-const SHOWN_MS = 3000; // how long the result is shown
-
 /** A button that copies `text`, or what it returns; `children` is its label. */
 export function CopyButton({ text, children }) {
   const [result, setResult] = useState("");
   const copy = async () => {
     setResult((await copyText(typeof text === "function" ? text() : text)) ? "Copied" : "Not copied");
-    setTimeout(() => setResult(""), SHOWN_MS);
+    setTimeout(() => setResult(""), 3000);
   };
   return html`<button type="button" onClick=${copy}>${result || children}</button>
     <span class="visually-hidden" role="status">${result}</span>`;
@@ -21,19 +19,19 @@ export async function copyText(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copyBySelection(text);
+    return copySelection(text);
   }
 }
 
-function copyBySelection(text) {
+function copySelection(text) {
   const field = document.createElement("textarea");
   const focused = document.activeElement;
   field.value = text;
   // In the dialog, if one is open: nothing outside it can have the focus.
   (document.querySelector("dialog[open]") ?? document.body).append(field);
   field.select();
-  const copied = document.execCommand("copy");
+  const isCopied = document.execCommand("copy");
   field.remove();
-  focused?.focus();
-  return copied;
+  focused.focus();
+  return isCopied;
 }

@@ -1,58 +1,79 @@
-/** Starts the page: signs in, then shows the page of the current route. */
+/** Starts the page: finds out whether there is a session, then shows the form, or the page of the current route. */
 
-import { getAccount, onSignedOut, signIn } from "./api.js";
-import { Header } from "./header.js";
-import { html, render, useEffect, useState } from "./html.js";
-import { JobPage } from "./job/job_page.js";
+import { onSignedOut } from "./api.js";
+import { html, render, useEffect, useRef, useState } from "./html.js";
 import { useJobFeed } from "./jobs/job_feed.js";
 import { JobListPage } from "./jobs/job_list_page.js";
-import { LogPage } from "./log/log_page.js";
-import { useRoute } from "./router.js";
-import { SignInPage } from "./sign_in_page.js";
-import { useNotifications } from "./watched_jobs.js";
+import { followLink, parseRoute, useRoute } from "./router.js";
+import { getAccount, SignInPage, signOut, startSession } from "./session.js";
+import { notifyEnd } from "./watched_jobs.js";
 
-const PAGES = { jobs: JobListPage, job: JobPage, log: LogPage };
 const RETRY_MS = 5000;
+const whenIdle = globalThis.requestIdleCallback ?? setTimeout; // Safari has only the latter
 
-function App() {
-  const [account, setAccount] = useState(undefined); // undefined: not known yet; null: signed out
-  const [reason, setReason] = useState("");
-  const leave = (why) => {
-    setReason(why);
-    setAccount(null);
-  };
-  const start = (session) =>
-    session.then(setAccount, (error) => {
-      if (error.status === 401) return leave("");
-      setReason(error.message);
-      setTimeout(() => start(startSession()), RETRY_MS);
-    });
-  useEffect(() => void start(firstSession), []);
-  useEffect(() => account && onSignedOut(leave), [account]);
-  if (account) return html`<${SignedIn} key=${account.id} account=${account} />`;
-  if (account === null) return html`<${SignInPage} reason=${reason} onSignedIn=${setAccount} />`;
-  return reason && html`<main class="empty"><h1>Not available yet</h1><p role="status">${reason}</p></main>`;
+function show(content) {
+  render(content, document.getElementById("app"));
 }
 
-function SignedIn({ account }) {
+function start(session) {
+  session.then(enter, ({ status, message }) => {
+    if (status === 401) return leave();
+    show(html`<${Unavailable} message=${message} />`);
+    setTimeout(() => start(getAccount()), RETRY_MS);
+  });
+}
+
+function enter(account) {
+  onSignedOut(leave);
+  show(html`<${Pages} key=${account.id} account=${account} />`);
+}
+
+function leave(reason) {
+  show(html`<${SignInPage} reason=${reason} onSignedIn=${enter} />`);
+}
+
+function Pages({ account }) {
   const route = useRoute();
   const feed = useJobFeed(account);
+  const [pages, setPages] = useState({ jobs: JobListPage });
+  const [error, setError] = useState();
+  const Page = pages[route.page];
   const rendering = feed.jobs.filter(({ status }) => status === "rendering").length;
-  useNotifications(feed);
+  useEffect(() => feed.changed.forEach(notifyEnd), [feed.changed]);
   useEffect(() => {
     if (route.page === "jobs") document.title = rendering ? `(${rendering}) jobsvc` : "jobsvc";
   }, [route.page, rendering]);
+  useEffect(() => {
+    if (!Page) loadPages().then(setPages, setError);
+    else if (feed.status.loaded) whenIdle(() => loadPages().then(setPages, () => {}));
+  }, [!Page, feed.status.loaded]);
   return html`<${Header} account=${account} route=${route} status=${feed.status} />
-    <${PAGES[route.page]} key=${route.id} route=${route} account=${account} feed=${feed} />`;
+    ${Page && html`<${Page} key=${route.id} route=${route} account=${account} feed=${feed} />`}
+    ${!Page && error && html`<${Unavailable} message="A part of it could not be loaded. Reload it to try again." />`}`;
 }
 
-/** Return the account of the session. A token in the fragment (`#token=`) is removed from the address at once. */
-function startSession() {
-  const token = location.hash.startsWith("#token=") ? location.hash.slice("#token=".length) : null;
-  if (token === null) return getAccount();
-  history.replaceState(null, "", location.pathname + location.search);
-  return signIn(token);
+/** Load the pages that are not the first one that most people see. */
+async function loadPages() {
+  const [{ JobPage }, { LogPage }] = await Promise.all([import("./job/job_page.js"), import("./log/log_page.js")]);
+  return { jobs: JobListPage, job: JobPage, log: LogPage };
 }
 
-const firstSession = startSession();
-render(html`<${App} />`, document.getElementById("app"));
+function Header({ account, route, status: { live, since } }) {
+  const list = useRef("./");
+  if (route.page === "jobs") list.current = location.search || "./"; // with its filter
+  return html`<header class="header">
+    <nav aria-label="Main"><a href=${route.page === "jobs" ? "./" : list.current} onClick=${followLink}>Jobs</a></nav>
+    <span class="live small ${live ? "completed" : "stalled"}" role="status">
+      ${live ? "Live" : since ? `Not live since ${new Date(since).toLocaleTimeString()}` : "Connecting"}
+    </span>
+    <bdi class="owner muted truncate" title=${account.label}>${account.owner}</bdi>
+    <button class="quiet" onClick=${signOut}>Sign out</button>
+  </header>`;
+}
+
+function Unavailable({ message }) {
+  return html`<main class="empty"><h1>Not available yet</h1><p role="status">${message}</p></main>`;
+}
+
+start(startSession());
+if (parseRoute(location).id) loadPages().catch(() => {}); // meanwhile; Pages shows errors

@@ -1,9 +1,6 @@
-/**
- * What the address shows: `/?status=failed&q=shot` the list, `/?job=ID` a job, `/?job=ID&view=log#L1200` its log.
- * `parseRoute` and `routeUrl` are pure functions.
- */
+/** What the address shows: `/?status=failed&q=shot` the list, `/?job=ID` a job, `/?job=ID&view=log#L1200` its log. */
 
-import { useEffect, useState } from "./vendor/hooks.mjs";
+import { useListener, useReducer } from "./html.js";
 
 /** Return the route of a location: `{page: "jobs" | "job" | "log", id, query, fragment}`. */
 export function parseRoute({ search, hash }) {
@@ -19,31 +16,25 @@ export function routeUrl(parameters, fragment = "") {
   for (const [name, value] of Object.entries(parameters)) {
     for (const each of [value].flat()) if (each) query.append(name, each);
   }
-  const text = query.toString();
-  return (text ? `?${text}` : "./") + (fragment ? `#${fragment}` : "");
+  return (query.size ? `?${query}` : "./") + (fragment && `#${fragment}`);
 }
 
 /** Show another page. `replace`: without an entry of its own in the browser's history. */
-export function navigate(url, { replace = false } = {}) {
+export function navigate(url, { replace } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", url);
-  dispatchEvent(new Event("routechange"));
+  dispatchEvent(new Event("popstate")); // which browsers send when anything else changes the address
 }
 
 /** Return the current route, and render again when it changes. */
 export function useRoute() {
-  const [route, setRoute] = useState(() => parseRoute(location));
-  useEffect(() => {
-    const update = () => setRoute(parseRoute(location));
-    const events = ["routechange", "popstate", "hashchange"];
-    events.forEach((name) => addEventListener(name, update));
-    return () => events.forEach((name) => removeEventListener(name, update));
-  }, []);
+  const [route, update] = useReducer(() => parseRoute(location), location, parseRoute);
+  useListener("popstate", update);
   return route;
 }
 
-/** Handler of clicks on links of the page: shows the page without loading the document again. */
+/** Handle a click on a link of the page: show the page without loading the document again. */
 export function followLink(event) {
-  if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  navigate(event.currentTarget.getAttribute("href"));
+  navigate(event.currentTarget.href);
 }
