@@ -1,13 +1,14 @@
 """End long-lived requests that their token no longer permits: streams, long polls and downloads.
 
 The token file can change at any time: a token is revoked, loses a scope, or gets another owner. A token can
-also expire, and a download link can be revoked by itself. Long-lived requests are therefore checked
-repeatedly against the current state of their token and link.
+also expire, as a browser's session can, and a download link can be revoked by itself. Long-lived requests are
+therefore checked repeatedly against the current state of their token, link and session.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -30,7 +31,7 @@ class PermitLost(Exception):
 class Permit:
     """The right of one request to continue."""
 
-    __slots__ = ("_authenticator", "_scope", "_token", "link", "on_lost")
+    __slots__ = ("_authenticator", "_expires", "_scope", "_token", "link", "on_lost")
 
     def __init__(
         self,
@@ -39,24 +40,32 @@ class Permit:
         scope: str,
         on_lost: Callable[[], object],
         link: str | None = None,
+        *,
+        expires: float | None = None,
     ) -> None:
         self._authenticator = authenticator
         self._token = token
         self._scope = scope
+        self._expires = expires
         self.link = link
         """The id of the link that authenticated the request, if one did."""
         self.on_lost = on_lost
 
     def valid(self) -> bool:
-        """Return whether the token still permits what it permitted when the request started."""
+        """Return whether the token, and the session if there is one, still permit the request."""
+        if self._session_ended():
+            return False
         token = self._authenticator.current(self._token)
         return token is self._token or (token is not None and still_permits(token, self._token, self._scope))
 
     def current_token(self) -> Token:
         """Return the current state of the token.
 
-        Raises Unauthorized if it is no longer valid, InsufficientScope if it has lost the scope.
+        Raises Unauthorized if it is no longer valid or the session has ended, InsufficientScope if it has
+        lost the scope.
         """
+        if self._session_ended():
+            raise Unauthorized("The session has expired. Sign in again.", "session", self._token.id)
         token = self._authenticator.current(self._token)
         if token is None:
             raise Unauthorized(
@@ -66,6 +75,9 @@ class Permit:
             )
         require(token, self._scope)
         return token
+
+    def _session_ended(self) -> bool:
+        return self._expires is not None and time.time() >= self._expires
 
 
 class Permits:
@@ -79,13 +91,20 @@ class Permits:
 
     @contextmanager
     def hold(
-        self, token: Token, scope: str, on_lost: Callable[[], object], link: str | None = None
+        self,
+        token: Token,
+        scope: str,
+        on_lost: Callable[[], object],
+        link: str | None = None,
+        *,
+        expires: float | None = None,
     ) -> Iterator[Permit]:
         """Hold a permit during the block; call `on_lost` once if the permit is lost before its end.
 
-        `link` is the id of the link that authenticated the request.
+        `link` is the id of the link that authenticated the request; `expires` is when the session ends that
+        did, in seconds since the epoch.
         """
-        permit = Permit(self._authenticator, token, scope, on_lost, link)
+        permit = Permit(self._authenticator, token, scope, on_lost, link, expires=expires)
         self._held.add(permit)
         try:
             yield permit

@@ -31,6 +31,9 @@ MAX_AGE_S: Final = 7 * 86_400
 MAX_COOKIES_LENGTH: Final = 8192
 """The longest Cookie field that is parsed, in characters."""
 
+SESSION_EXPIRES: Final = web.RequestKey("jobsvc.session-expires", float)
+"""On a request that a cookie authenticated: when its session ends, in seconds since the epoch."""
+
 _FORMAT: Final = "jobsvc session 1"
 _VALUE: Final = re.compile(r"([A-Za-z0-9._-]{1,64}):([1-9][0-9]{0,15}):([A-Za-z0-9_-]{43})", re.ASCII)
 _FETCH_SITE: Final = istr("Sec-Fetch-Site")
@@ -42,15 +45,18 @@ def sign_session(key: bytes, token_id: str, expires: int) -> str:
     return f"{token_id}:{expires}:{sign(key, _FORMAT, token_id, str(expires))}"
 
 
-def verify_session(key: bytes, value: str, now: float) -> str | None:
-    """Return the id of the token that a cookie stands for; None if it is malformed, forged or expired."""
+def verify_session(key: bytes, value: str, now: float) -> tuple[str, int] | None:
+    """Return the id of the token that a cookie stands for, and the expiry of the session.
+
+    Returns None if the cookie is malformed, forged or expired.
+    """
     match = _VALUE.fullmatch(value)
     if match is None:
         return None
     token_id, expires, signature = match.groups()
     if not hmac.compare_digest(signature, sign(key, _FORMAT, token_id, expires)):
         return None
-    return token_id if now < int(expires) else None
+    return (token_id, int(expires)) if now < int(expires) else None
 
 
 class Sessions:
@@ -91,9 +97,10 @@ class Sessions:
         if not values:
             return self._authenticator.authenticate(headers)
         self._require_same_origin(request)
-        token_id = verify_session(self._key.value, values[0], self._clock()) if len(values) == 1 else None
-        if token_id is None:
+        session = verify_session(self._key.value, values[0], self._clock()) if len(values) == 1 else None
+        if session is None:
             raise NoCredentials("The session is invalid or has expired. Sign in again.", "session")
+        token_id, request[SESSION_EXPIRES] = session
         token = self._authenticator.get_live(token_id)
         if token is None:
             reason = self._authenticator.rejection_reason(token_id)

@@ -1,7 +1,7 @@
 """Long-lived requests: long polls and event streams. Each waits on a future and uses no thread.
 
 One task checks all of them every second and ends those whose client has disconnected. A request whose token
-becomes invalid ends within two seconds. Shutdown ends all at once.
+becomes invalid, or whose session ends, ends within two seconds. Shutdown ends all at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from prometheus_client import Gauge
 from jobsvc.domain.access import JOBS_READ, Token
 from jobsvc.web.auth.bearer import TOKEN
 from jobsvc.web.auth.permits import Permit, Permits
+from jobsvc.web.auth.sessions import SESSION_EXPIRES
 from jobsvc.web.background_task import background_task
 from jobsvc.web.connection.connection import connection_of
 from jobsvc.web.connection.response_stream import is_write_paused
@@ -34,7 +35,7 @@ class EndReason(Enum):
     DISCONNECTED = "disconnected"
     """The client disconnected, or half-closed, which looks the same: it gets its response now."""
     REVOKED = "revoked"
-    """The token no longer permits the request."""
+    """The token no longer permits the request, or the session has ended."""
     SHUTDOWN = "shutdown"
     """The service shuts down."""
 
@@ -109,8 +110,10 @@ class LongLivedRequests:
                 long_lived.end_reason = EndReason.SHUTDOWN
             self._open.add(long_lived)
             try:
+                expires = request.get(SESSION_EXPIRES)
+                permit = self._permits.hold(long_lived.token, JOBS_READ, long_lived.revoke, expires=expires)
                 with (
-                    self._permits.hold(long_lived.token, JOBS_READ, long_lived.revoke) as long_lived.permit,
+                    permit as long_lived.permit,
                     gauge.track_inprogress(),
                 ):
                     yield long_lived

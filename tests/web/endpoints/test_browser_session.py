@@ -13,6 +13,7 @@ import pytest
 
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state import link_key, token_file
+from jobsvc.web.auth import sessions
 from tests.clients.raw_http import Answer, Fields, request
 from tests.clients.sse_client import open_event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
@@ -307,6 +308,35 @@ async def test_stream_of_a_session_ends_when_its_token_is_revoked(
         await stream.read_all()
         assert time.monotonic() - revoked < HEEDED_WITHIN_S
         assert stream.ended_cleanly
+
+
+@pytest.mark.parametrize("target", ["/api/events", f"{JOB}/events", f"{JOB}/logs?follow=1"])
+async def test_stream_of_a_session_ends_with_it(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_AGE_S", 2)
+    make_job(status="rendering", log=b"one\n")
+    service = await serve()
+    cookie = await cookie_of(service)
+    ends = int(cookie[1].split(":")[1])
+    async with open_event_stream(service, target, [PAGE, cookie], token=None) as stream:
+        assert await stream.next() is not None
+        await stream.read_all()
+        assert 0 <= time.time() - ends < HEEDED_WITHIN_S
+        assert stream.ended_cleanly
+
+
+async def test_long_poll_of_a_session_ends_with_it(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "MAX_AGE_S", 2)
+    make_job(status="rendering")
+    service = await serve(limit_auth_failures="1/day")
+    cookie = await cookie_of(service)
+    for _ in range(2):  # it is no wrong token
+        answer = await by_cookie(service, "GET", f"{JOB}?wait=10", cookie)
+        assert (answer.status, answer.code) == (401, "unauthorized")
+        assert 0 <= time.time() - int(cookie[1].split(":")[1]) < HEEDED_WITHIN_S
 
 
 async def test_download_of_a_session_ends_when_its_token_is_revoked(serve: Serve, make_job: MakeJob) -> None:
