@@ -144,6 +144,24 @@ async def test_only_rows_near_the_window_are_in_the_document(
     await expect(row(page, "job-599")).to_have_attribute("aria-rowindex", "601")
 
 
+async def test_focus_stays_with_its_job(serve: Serve, open_page: OpenPage, make_job: MakeJob) -> None:
+    for number in range(600):
+        make_job(f"job-{number:03}", createdAt=HOUR.format(1))
+    page = await open_page(await serve(poll_interval=0.1))
+    await expect(page.get_by_role("table")).to_have_attribute("aria-rowcount", "601")
+    await page.keyboard.press("j")
+    await expect(row(page, "job-000").get_by_role("link")).to_be_focused()
+    await page.keyboard.press("j")
+    await expect(row(page, "job-001").get_by_role("link")).to_be_focused()
+    make_job("new", createdAt=HOUR.format(2))
+    await expect(row(page, "new")).to_be_visible()
+    await expect(row(page, "job-001").get_by_role("link")).to_be_focused()
+    await page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    await expect(row(page, "job-599")).to_be_in_viewport()
+    await expect(row(page, "job-001")).to_have_count(0)
+    assert await page.evaluate("document.activeElement === document.body")
+
+
 async def test_list_is_where_it_was_after_a_look_at_a_job(
     serve: Serve, open_page: OpenPage, make_job: MakeJob
 ) -> None:
@@ -221,6 +239,9 @@ async def test_browser_without_shared_workers_has_a_live_list(
     await expect(page.get_by_text("No jobs yet")).to_be_visible()
     make_job("a")
     await expect(row(page, "a")).to_be_visible()
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_label("Token")).to_be_visible()
+    await expect(page.get_by_text("The session has ended.")).to_have_count(0)
 
 
 async def test_watched_job_that_ends_is_notified(

@@ -1,10 +1,23 @@
-/** A SharedWorker: all tabs of a browser share one event stream. */
+/** A SharedWorker: all tabs of a browser share one event stream. Its name is the id of the account. */
 
-import { FeedSource } from "./feed_source.js";
+import { openStream } from "./job_stream.js";
 
-const source = new FeedSource();
+const ports = new Set();
+const send = (message) => ports.forEach((port) => port.postMessage(message));
+let stream;
 
 addEventListener("connect", ({ ports: [port] }) => {
-  const receive = (message) => port.postMessage(message);
-  port.onmessage = ({ data }) => source.handle(receive, data);
+  stream ??= openStream(name, send);
+  ports.add(port);
+  port.postMessage({ changes: stream.jobs, status: stream.status });
+  port.onmessage = ({ data }) => {
+    if (!ports.delete(port)) return;
+    if (data.signedOut) {
+      send(data);
+      ports.clear();
+    }
+    if (ports.size > 0) return;
+    stream.close();
+    stream = null;
+  };
 });

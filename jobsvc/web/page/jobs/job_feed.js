@@ -1,72 +1,48 @@
 /** The live jobs in this tab, from a SharedWorker, or from a stream of its own in browsers without it. */
 
-import { announceSignedOut, getJson, onSignedOut } from "../api.js";
+import { announceSignedOut, getJson } from "../api.js";
 import { useEffect, useState } from "../html.js";
-import { FeedSource } from "./feed_source.js";
-import { byAge, summarize } from "./job_summary.js";
+import { openStream, summarize } from "./job_stream.js";
 
-const FIRST_JOBS = 100; // shown until the feed has sent some
-
-const policy = globalThis.trustedTypes?.createPolicy("jobsvc", { createScriptURL: (url) => url });
-const NOTHING = { jobs: [], status: { live: false, since: null, loaded: false }, changed: [] };
+const FIRST_JOBS = 100; // shown until the stream has sent some
+const WORKER = new URL("feed_worker.js", import.meta.url).href;
+const policy = globalThis.trustedTypes?.createPolicy("jobsvc", { createScriptURL: () => WORKER });
 
 /**
- * Return the feed of the account, which must not change: all `jobs` as summaries, newest first, the `status` as in
- * FeedSource, and `changed`: the jobs of the last batch. Each change is another object.
+ * Return the feed of an account until its session ends: all `jobs` as summaries, newest first, the `status` as in
+ * job_stream.js, and `changed`: the jobs of the last batch. Each change is another object.
  */
-export function useJobFeed(account) {
-  const [feed, setFeed] = useState(NOTHING);
+export function useJobFeed({ id: account }) {
+  const [feed, setFeed] = useState({ jobs: [], changed: [], status: { live: false } });
   useEffect(() => {
-    const ending = new AbortController();
-    const { signal } = ending;
-    const receive = collect(setFeed);
-    const send = connect(account.id, receive);
-    const close = () => send("close");
-    addEventListener("pagehide", close, { signal });
-    addEventListener("pageshow", (event) => event.persisted && location.reload(), { signal });
-    const stopListening = onSignedOut(() => send("sign-out"));
-    send({ base: new URL("./", location).href, account: account.id });
-    getJson(`api/jobs?limit=${FIRST_JOBS}`, { signal }).then(receive.first, () => {}); // the feed reports errors
-    return () => {
-      ending.abort();
-      stopListening();
-      close();
-    };
+    const known = new Map();
+    const end = connect(account, ({ changes, status, signedOut }) => {
+      if (signedOut) return announceSignedOut();
+      changes.forEach((job, id) => (job ? known.set(id, job) : known.delete(id)));
+      const jobs = [...known.values()].sort(byAge);
+      const changed = [...changes.values()].filter(Boolean);
+      setFeed((shown) => ({ jobs: known.size || status.loaded ? jobs : shown.jobs, changed, status }));
+    });
+    const showFirst = ({ jobs }) =>
+      setFeed((shown) => (known.size || shown.status.loaded ? shown : { ...shown, jobs: jobs.map(summarize) }));
+    getJson(`api/jobs?limit=${FIRST_JOBS}`).then(showFirst, () => {}); // the stream reports errors
+    addEventListener("pagehide", () => end({}));
+    return () => end({ signedOut: true });
   }, []);
   return feed;
 }
 
-/** Return a receiver of batches, which calls `onChange` with all jobs; before the first batch, with those of `first`. */
-function collect(onChange) {
-  const known = new Map();
-  let early = [];
-  let { status } = NOTHING;
-  const show = (changed) => {
-    const jobs = known.size || status.loaded ? [...known.values()].sort(byAge) : early;
-    onChange({ jobs, status, changed });
-  };
-  const receive = (batch) => {
-    if (batch.status.signedOut) return announceSignedOut();
-    batch.jobs.forEach((job) => known.set(job.id, job));
-    batch.removed.forEach((id) => known.delete(id));
-    status = batch.status;
-    show(batch.jobs);
-  };
-  receive.first = ({ jobs }) => {
-    early = jobs.map(summarize);
-    show([]);
-  };
-  return receive;
+addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // its stream has ended
+
+/** Compare summaries in the order of the API's list: newest first, then by id. */
+export function byAge(one, other) {
+  return other.created - one.created || (one.id < other.id ? -1 : 1);
 }
 
-/** Return a function that sends messages to the source of jobs, which calls `receive`. */
-function connect(name, receive) {
-  if (!globalThis.SharedWorker) {
-    const source = new FeedSource();
-    return (message) => source.handle(receive, message);
-  }
-  const url = new URL("feed_worker.js", import.meta.url).href;
-  const { port } = new SharedWorker(policy?.createScriptURL(url) ?? url, { type: "module", name });
-  port.onmessage = ({ data }) => receive(data);
+/** Start calling `onBatch`. Returns a function that ends this, for all tabs if it gets `{signedOut: true}`. */
+function connect(account, onBatch) {
+  if (!globalThis.SharedWorker) return openStream(account, onBatch).close;
+  const { port } = new SharedWorker(policy?.createScriptURL("") ?? WORKER, { type: "module", name: account });
+  port.onmessage = ({ data }) => onBatch(data);
   return (message) => port.postMessage(message);
 }

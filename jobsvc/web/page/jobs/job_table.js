@@ -1,34 +1,66 @@
-/** The rows of the list. Only those near the window are in the document. */
+/** The rows of the list. All have the same height, and only those near the window are in the document. */
 
 import { useNow } from "../clock.js";
-import { html } from "../html.js";
-import { JobRow } from "./job_row.js";
-import { useRowWindow } from "./row_window.js";
+import { html, useLayoutEffect, useListener, useRef, useState } from "../html.js";
+import { COLUMNS, JobRow } from "./job_row.js";
 
-const COLUMNS = {
-  "state-cell": "State", id: "Job", progress: "Progress", frames: "Frames", doing: "Phase or error", end: "Ends", age: "Created", watching: "Notify",
-};
+const SPARE = 6;
+const MOST_PRINTED = 2000;
+const HEADINGS_PX = 110;
 
-/** Move the focus by `step` rows, or to the first row in the window if no row has it. */
-export function moveFocus(list, step) {
-  const links = [...list.querySelectorAll("a")];
-  const index = links.findIndex((link) => link.closest(".row").contains(document.activeElement));
-  const next = index === -1 ? links.find((link) => link.getBoundingClientRect().top > 150) : links[index + step];
-  next?.focus();
-}
-
-export function JobTable({ jobs, list }) {
+export function JobTable({ jobs }) {
   const now = useNow(5000);
-  const [first, end, rowHeight] = useRowWindow(list, jobs.length);
-  const padding = { paddingTop: `${first * rowHeight}px`, paddingBottom: `${(jobs.length - end) * rowHeight}px` };
+  const list = useRef();
+  const [first, end] = rowsToRender(...useWindow(list), jobs.length);
+  const shown = jobs.slice(first, end);
+  const keys = useRef(new Map());
+  keys.current = rowKeys(shown, keys.current);
+  const padding = `calc(${first} * var(--row)) 0 calc(${jobs.length - end} * var(--row))`;
   return html`<div role="table" class="jobs number" aria-label="Jobs" aria-rowcount=${jobs.length + 1}>
     <div role="rowgroup" class="titles small muted">
       <div role="row" class="row" aria-rowindex="1">
-        ${Object.entries(COLUMNS).map(([name, title]) => html`<span role="columnheader" class=${name}>${title}</span>`)}
+        ${COLUMNS.map(([name, title]) => html`<span role="columnheader" class=${name}>${title}</span>`)}
       </div>
     </div>
-    <div role="rowgroup" ref=${list} style=${padding}>
-      ${jobs.slice(first, end).map((job, offset) => html`<${JobRow} key=${job.id} job=${job} index=${first + offset} now=${now} />`)}
+    <div role="rowgroup" ref=${list} style=${{ padding }}>
+      ${shown.map((job, index) => html`<${JobRow} key=${keys.current.get(job.id)} job=${job} index=${first + index} now=${now} />`)}
     </div>
   </div>`;
+}
+
+/** Return `[first, end]` of the rows to render, of `count`. `top` is the first one in the window, `rows` fit in it. */
+export function rowsToRender(top, rows, count) {
+  const first = Math.max(0, Math.min(top - SPARE, count - rows - 2 * SPARE));
+  return [first, Math.min(count, first + rows + 2 * SPARE)];
+}
+
+/** Return keys by the ids of jobs: those they had in `before`, or else of jobs that are gone, for their elements. */
+export function rowKeys(jobs, before) {
+  const keys = new Map(jobs.map(({ id }) => [id, before.get(id)]));
+  const free = [...before].filter(([id]) => !keys.has(id)).map(([, key]) => key);
+  for (const [id, key] of keys) keys.set(id, key ?? free.shift() ?? Symbol());
+  return keys;
+}
+
+/** Return the first row in the window, and how many fit in it. */
+function useWindow(list) {
+  const [rows, setRows] = useState([0, 50]);
+  const measure = () => {
+    const { height } = list.current.firstElementChild.getBoundingClientRect();
+    setRows([Math.floor(-list.current.getBoundingClientRect().top / height), Math.ceil(innerHeight / height)]);
+  };
+  useLayoutEffect(measure, []);
+  useListener("scroll", measure);
+  useListener("resize", measure);
+  useListener("beforeprint", () => setRows([0, MOST_PRINTED]));
+  useListener("afterprint", measure);
+  return rows;
+}
+
+/** Move the focus by `step` rows, or to the first row in the window if no row has it. */
+export function moveFocus(step) {
+  const links = [...document.querySelectorAll(".jobs a")];
+  const index = links.indexOf(document.querySelector(".row:focus-within a"));
+  const next = index < 0 ? links.find((link) => link.getBoundingClientRect().top > HEADINGS_PX) : links[index + step];
+  next?.focus();
 }
