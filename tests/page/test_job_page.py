@@ -75,7 +75,7 @@ async def test_end_of_log_has_the_colours_of_a_terminal(
     make_job(status="failed", log=b"50 %\r100 %\n\x1b[31mno such plate\x1b[0m\n")
     page = await open_page(await serve(), "?job=job-1")
     tail = page.get_by_label("End of the log")
-    await expect(tail.locator(".colored")).to_have_text("no such plate")
+    await expect(tail.locator("[style]")).to_have_text("no such plate")
     assert (await tail.inner_text()).splitlines()[:2] == ["100 %", "no such plate"]
 
 

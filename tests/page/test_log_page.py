@@ -18,7 +18,7 @@ from tests.programs.service_runner import service_in_loop
 
 LOG = "?job=job-1&view=log"
 ROW_HEIGHT = 18
-"""In pixels, as in `log_layout.js`."""
+"""In pixels, as in `log_view.js`."""
 LARGE = b"".join(b"line %d of the log\n" % number for number in range(1, 300_001))
 TOO_LARGE_TO_COUNT = LARGE * 3
 
@@ -211,7 +211,7 @@ async def test_search_goes_further_back_than_what_is_loaded(
     await expect_line(page, "line 300000 of the log")
     await page.keyboard.press("/")
     await page.keyboard.type("cause")
-    found = page.locator(".log-search [role=status]")
+    found = page.locator("search [role=status]")
     await expect(found).to_contain_text("1 in ")
     await page.keyboard.press("Enter")
     await expect(found).to_contain_text("1 of 1 in ")
@@ -241,9 +241,11 @@ async def test_colours_of_a_terminal(serve: Serve, make_job: MakeJob, open_page:
     make_job(status="failed", log=b"\x1b[1;31mERROR\x1b[0m plain \x1b[38;2;0;90;200mblue\x1b[0m\n")
     page = await open_page(await serve(), LOG)
     await expect(page.locator(".line-text")).to_have_text("ERROR plain blue")
-    await expect(page.locator(".colored")).to_have_text(["ERROR", "blue"])
+    colored = page.locator(".line-text [style]")
+    await expect(colored).to_have_text(["ERROR", "blue"])
     color = "span => getComputedStyle(span).color"
-    colors = {await span.evaluate(color) for span in await page.locator(".line-text, .colored").all()}
+    spans = [page.locator(".line-text"), *await colored.all()]
+    colors = {await span.evaluate(color) for span in spans}
     assert len(colors) == 3
 
 

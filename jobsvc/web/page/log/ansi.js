@@ -1,29 +1,38 @@
-/** Escape sequences of terminals (ECMA-48): colours and styles become spans, other sequences are left out. */
+/** What a terminal shows of a log: text, and its colours and styles by escape sequences (ECMA-48). Pure functions. */
 
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const SEQUENCE = /\x1b(?:\[([0-?]*)[ -/]*([@-~])|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-OQ-WYZ\\`-~])/g;
 const CONTROLS = /[\0-\x08\x0a-\x1f\x7f-\x9f]/g;
-const STYLES = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" };
-const ENDS = { 22: ["bold", "dim"], 23: ["italic"], 24: ["underline"], 27: ["inverse"], 29: ["strike"] };
-const BASIC = [0x3b4048, 0xd1242f, 0x1a7f37, 0x9a6700, 0x0969da, 0x8250df, 0x1b7c83, 0x9aa3ad];
-const BRIGHT = [0x6e7781, 0xff6a69, 0x2da44e, 0xd4a72c, 0x54aeff, 0xc297ff, 0x3fb0bc, 0xffffff];
+
+const STYLES = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" }; // 22 to 29 end them
+const COLORED = { 3: "color", 4: "background", 9: "color", 10: "background" }; // by the tens of a code
 const LEVELS = [0, 95, 135, 175, 215, 255];
+const PALETTE = [
+  ..."#3b4048 #d1242f #1a7f37 #9a6700 #0969da #8250df #1b7c83 #9aa3ad".split(" "),
+  ..."#6e7781 #ff6a69 #2da44e #d4a72c #54aeff #c297ff #3fb0bc #ffffff".split(" "),
+  ...LEVELS.flatMap((red) => LEVELS.flatMap((green) => LEVELS.map((blue) => `rgb(${[red, green, blue]})`))),
+  ...Array.from({ length: 24 }, (_, index) => `rgb(${Array(3).fill(8 + 10 * index)})`),
+];
+
+/** Return the text of a line's bytes after the last carriage return: programs rewrite a line to show progress. */
+export function lineText(bytes) {
+  return decoder.decode(bytes).split(/[\r\n]+/).findLast(Boolean) ?? "";
+}
 
 /** Return the text without escape sequences. */
 export function plainText(text) {
   return text.replace(SEQUENCE, "").replace(CONTROLS, picture);
 }
 
-/** Return the spans of a text, `{text, style}`: `bold: true`, ..., `color` and `background` as #rrggbb. */
+/** Return the spans of a text, `{text, style}`: `bold: true`, ..., `color` and `background` as in CSS. */
 export function parseAnsi(text) {
   const spans = [];
-  let [style, start] = [{}, 0];
-  const add = (part) => part && spans.push({ text: part.replace(CONTROLS, picture), style });
-  for (const { 0: sequence, 1: parameters, 2: kind, index } of text.matchAll(SEQUENCE)) {
-    add(text.slice(start, index));
-    if (kind === "m") style = applyCodes({ ...style }, parameters.split(";").flatMap(readParameter));
-    start = index + sequence.length;
+  const parts = text.split(SEQUENCE); // a text, then of each sequence its parameters, its kind and the text after it
+  let style = {};
+  for (let index = 0; index < parts.length; index += 3) {
+    if (parts[index - 1] === "m") style = applyCodes({ ...style }, parts[index - 2].split(";").flatMap(readParameter));
+    if (parts[index]) spans.push({ text: parts[index].replace(CONTROLS, picture), style });
   }
-  add(text.slice(start));
   return spans;
 }
 
@@ -43,35 +52,20 @@ function readParameter(parameter) {
 function applyCodes(style, codes) {
   while (codes.length) {
     const code = codes.shift();
+    const property = COLORED[Math.floor(code / 10)];
     if (code === 0) style = {};
-    else if (STYLES[code]) style[STYLES[code]] = true;
-    else if (ENDS[code]) ENDS[code].forEach((name) => delete style[name]);
-    else if (code >= 30 && code <= 39) style.color = readColor(code - 30, BASIC, codes);
-    else if (code >= 40 && code <= 49) style.background = readColor(code - 40, BASIC, codes);
-    else if (code >= 90 && code <= 97) style.color = hex(BRIGHT[code - 90]);
-    else if (code >= 100 && code <= 107) style.background = hex(BRIGHT[code - 100]);
+    else if (property) style[property] = readColor(code, codes);
+    else if (code in STYLES) style[STYLES[code]] = true;
+    else delete style[STYLES[code - 20]];
+    if (code === 22) delete style.bold;
   }
   return style;
 }
 
-/** Return the colour that a digit and the codes after it stand for: 8;5;N is one of 256, 8;2;R;G;B any; 9 is none. */
-function readColor(digit, palette, codes) {
-  if (digit < 8) return hex(palette[digit]);
-  const kind = digit === 8 && codes.shift();
-  if (kind === 5) return paletteColor(codes.shift());
-  return kind === 2 ? rgb(codes.splice(0, 3)) : undefined;
-}
-
-function paletteColor(index) {
-  if (index < 16) return hex([...BASIC, ...BRIGHT][index]);
-  if (index > 231) return rgb(Array(3).fill(8 + 10 * (index - 232)));
-  return rgb([36, 6, 1].map((step) => LEVELS[Math.floor((index - 16) / step) % 6]));
-}
-
-function rgb(values) {
-  return hex(values.reduce((sum, value) => sum * 256 + Math.min(255, value || 0), 0));
-}
-
-function hex(color) {
-  return `#${color.toString(16).padStart(6, "0")}`;
+/** Return the colour of a code and those after it: 8;5;N is one of 256, 8;2;R;G;B any; 9 is none. */
+function readColor(code, rest) {
+  if (code % 10 < 8) return PALETTE[(code % 10) + (code < 50 ? 0 : 8)];
+  const kind = code % 10 === 8 && rest.shift();
+  if (kind === 5) return PALETTE[rest.shift()];
+  return kind === 2 ? `rgb(${rest.splice(0, 3)})` : undefined;
 }

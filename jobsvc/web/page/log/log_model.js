@@ -1,27 +1,25 @@
 /** What the log page shows: the part of the log in memory, where the reader is in it, and whether it is live. */
 
 import { getJson, jobUrl } from "../api.js";
-import { countNewlines, LineIndex } from "./line_index.js";
-import { parseFragment } from "./line_link.js";
-import { LogBuffer } from "./log_buffer.js";
-import { ROW } from "./log_layout.js";
-import { LogSearch } from "./log_search.js";
-import { followLog, readBlocks, readRange } from "./log_source.js";
+import { countNewlines, join, parseFragment, readBlocks, searchLines, splitLines } from "./log_lines.js";
 
-const CHUNK_BYTES = 256 * 1024;
+const NEAR_BYTES = 256 * 1024; // before and after the reader's position that are in memory; at most twice as much
 const COUNTED_BYTES = 16 * 1024 * 1024; // the lines of logs up to this size are counted without being asked to
-const SEARCH_BYTES = [1024 * 1024, 64 * 1024 * 1024]; // the first and the largest part that is searched at once
+const SEARCHED_BYTES = [1024 * 1024, 64 * 1024 * 1024]; // the first and the largest part that is searched at once
 const RECONNECT_MS = 5000;
 
+/** Return what is known of a log at first. */
+const nothingKnown = () => ({
+  ...{ start: 0, bytes: new Uint8Array(), number: 1, lines: [] }, // in memory; `number` at the start is NaN if not known
+  points: [{ offset: 0, number: 1 }], // numbers of lines, as far as they have been counted
+  size: 0,
+  anchor: null, // the line at the top of the window, {offset, rows}; null: the end, which is followed
+  newLines: 0, // since the end was left
+  search: null, // {query, found, from, to, current}: offsets of lines, and of the part that has been searched
+});
+
 export class LogModel {
-  buffer = new LogBuffer();
-  index = new LineIndex();
-  size = 0;
-  anchor = null; // the line at the top, {offset, pixels}; null: the end, which is followed
-  lastVisible = 0; // offset of the line at the bottom of the window
-  newLines = 0; // since the end was left
-  search = null;
-  state = "loading"; // "ready", "missing"
+  isLoaded = false;
   connection = "connecting"; // "live", "lost", "ended", "gone", "stopped"
   status = null; // of the job
   error = null;
@@ -29,24 +27,42 @@ export class LogModel {
 
   /** `onChange` is called after each change. */
   constructor(id, onChange) {
-    Object.assign(this, { id, onChange });
+    Object.assign(this, nothingKnown(), { id, onChange });
   }
 
-  /** Follow the log, and show what a fragment of the address names. */
-  start(fragment) {
+  get end() {
+    return this.start + this.bytes.length;
+  }
+
+  get isUncounted() {
+    return Number.isNaN(this.number);
+  }
+
+  set(values) {
+    Object.assign(this, values);
+    this.onChange();
+  }
+
+  /** Follow the log from now on, and show what a fragment of the address names. */
+  follow(fragment) {
+    this.source = new EventSource(`${jobUrl(this.id, "logs")}?follow=1&base64=1&tail=0`);
+    const on = (name, listener) => this.source.addEventListener(name, listener);
     const connected = (connection) => {
       this.set({ connection });
-      if (this.state === "loading") this.goTo(fragment);
+      if (!this.isLoaded) this.goTo(fragment);
     };
-    this.source = followLog(this.id, {
-      onOpen: () => connected("live"),
-      onData: (offset, bytes) => this.receive(offset, bytes),
-      onReset: () => this.reset(),
-      onEnd: (status) => this.end(status),
-      onLost: (isClosed) => {
-        connected("lost");
-        if (isClosed) this.reconnect();
-      },
+    const receive = ({ data, lastEventId }) => {
+      const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+      this.receive(Number(lastEventId.split(":")[1]) - bytes.length, bytes);
+    };
+    on("open", () => connected("live"));
+    on("log", receive);
+    on("part", receive);
+    on("reset", () => this.set(nothingKnown()));
+    on("end", ({ data }) => this.finish(JSON.parse(data).status));
+    on("error", () => {
+      connected("lost");
+      if (this.source.readyState === EventSource.CLOSED) this.reconnect();
     });
     this.loadJob();
   }
@@ -55,189 +71,198 @@ export class LogModel {
     this.connection = "stopped";
     this.source.close();
     clearTimeout(this.timer);
+    clearTimeout(this.move);
     Object.values(this.tasks).forEach((task) => task.abort());
   }
 
-  set(values) {
-    Object.assign(this, values);
-    this.onChange();
-  }
-
-  /** Run the only task of a purpose: an earlier one is stopped. Returns whether it was completed. */
-  async run(purpose, work) {
-    this.tasks[purpose]?.abort();
-    const task = (this.tasks[purpose] = new AbortController());
-    this.error = null;
-    const error = await work(task.signal).then(() => null, (reason) => reason);
-    if (task.signal.aborted) return false;
-    delete this.tasks[purpose];
-    this.set(error?.code === "log-missing" ? { state: "missing" } : { error });
-    return error === null;
-  }
-
-  /** Read the state of the job. Returns null if that is not possible, as of a job that has been deleted. */
+  /** Read the state of the job. Returns undefined if that is not possible, as of a job that has been deleted. */
   async loadJob() {
     const job = await getJson(jobUrl(this.id)).catch((error) => error.status === 404 && this.set({ connection: "gone" }));
     if (job) this.set({ status: job.status });
-    return job || null;
+    return job;
   }
 
   /** The event stream was refused: all of the log has been written, or it can be tried again later. */
   async reconnect() {
     const job = await this.loadJob();
     if (this.connection !== "lost") return;
-    if (job?.done) this.end(job.status);
-    else this.timer = setTimeout(() => this.start(), RECONNECT_MS);
-    if (this.state === "ready" && !this.anchor) this.load(-CHUNK_BYTES);
+    if (job?.done) this.finish(job.status);
+    else this.timer = setTimeout(() => this.follow(), RECONNECT_MS);
+    if (!this.anchor) this.isLoaded = false; // until then, the end is read again and again
   }
 
-  end(status) {
+  finish(status) {
     this.source.close();
     this.set({ status, connection: "ended" });
-    if (!this.anchor && this.buffer.end < this.size) this.goToOffset(null);
+    this.fill();
   }
 
-  reset() {
-    Object.assign(this, { buffer: new LogBuffer(), index: new LineIndex(), search: null, size: 0 });
-    this.set({ anchor: null, newLines: 0 });
-  }
-
-  /** Take what was written. If the reader is further up, nothing that they could read is dropped for it. */
+  /** Take what was written. */
   receive(offset, bytes) {
-    const { buffer, anchor, state } = this;
     this.size = Math.max(this.size, offset + bytes.length);
     if (this.status === "queued") this.loadJob();
-    if (state === "loading") return;
-    const added = bytes.subarray(Math.max(0, buffer.end - offset));
-    const isGap = offset > buffer.end;
-    if (!isGap && !(anchor && buffer.isFull)) this.append(added);
-    if (anchor) this.newLines += countNewlines(added);
-    else if (!isGap) buffer.trimStart();
-    else if (!this.tasks.view) this.goToOffset(null);
-    this.set({ state: "ready" });
+    if (!this.isLoaded) return;
+    if (this.anchor) this.newLines += countNewlines(bytes.subarray(Math.max(0, this.end - offset)));
+    if (offset <= this.end) this.hold(offset, bytes);
+    this.fill();
+    this.onChange();
   }
 
-  append(bytes) {
-    const { buffer, search } = this;
-    buffer.append(bytes);
-    if (search && search.to >= buffer.start) search.addAfter(buffer.bytes.subarray(search.to - buffer.start));
+  /** Where the reader is: the offset of the line at the top, or the end. */
+  get position() {
+    return Math.min(this.anchor?.offset ?? this.size, this.size);
+  }
+
+  /** Have bytes in memory, with what is there if they adjoin, otherwise instead. What is far from the reader is dropped. */
+  hold(offset, added) {
+    const [first, last] = [this.position - 2 * NEAR_BYTES, this.position + 2 * NEAR_BYTES];
+    if (offset > last || offset + added.length < first) return;
+    const isBeside = offset <= this.end && offset + added.length >= this.start;
+    const { number = NaN } = this.points.find((point) => point.offset === offset) ?? {};
+    const known = isBeside ? this : { start: offset, end: offset, bytes: [], number };
+    const start = Math.min(known.start, offset);
+    const bytes = new Uint8Array(Math.max(known.end, offset + added.length) - start);
+    bytes.set(known.bytes, known.start - start);
+    bytes.set(added, offset - start);
+    this.start = Math.max(start, first);
+    this.bytes = bytes.slice(this.start - start, last - start);
+    const countTo = (end) => countNewlines(bytes.subarray(0, end - start));
+    this.setNumber(known.number - countTo(known.start) + countTo(this.start));
+    if (this.search) searchLines(this.search, this.lines.filter((line) => line.offset + line.bytes.length > offset));
+  }
+
+  setNumber(number) {
+    this.number = this.start ? number : 1;
+    this.lines = splitLines(this.start, this.bytes, this.start > 0, this.number);
+    this.onChange();
+  }
+
+  /** Return the next part to read, `[from, to]`; null: what is near the reader is in memory. */
+  get missing() {
+    const { start, end, size, points, position } = this;
+    if (!this.isLoaded) return [-NEAR_BYTES, 0]; // which tells the size, too
+    const [from, to] = [Math.max(0, position - NEAR_BYTES), Math.min(size, position + NEAR_BYTES)];
+    if (position < start || position > end) {
+      const { offset } = points.findLast((point) => point.offset <= from); // so that lines have numbers at once
+      return [offset > from - NEAR_BYTES ? offset : from, to];
+    }
+    if (from < start) return [Math.max(0, from - NEAR_BYTES), start];
+    return to > end ? [end, to + NEAR_BYTES] : null;
+  }
+
+  /** Read what is near the reader. */
+  fill() {
+    if (this.tasks.view || !this.missing) return;
+    this.run("view", async (signal) => {
+      while (this.missing) {
+        const [from, to] = this.missing;
+        let [start, bytes] = [null, new Uint8Array()];
+        for await (const block of this.read(from, to, signal)) [start, bytes] = [start ?? block.start, join(bytes, block.bytes)];
+        if (start === null) this.set(nothingKnown()); // the log is shorter than it was
+        else this.hold(start, bytes);
+        this.isLoaded = from < 0 || start !== null;
+      }
+      if (this.isUncounted && (this.size < COUNTED_BYTES || this.points.at(-1).offset > this.start)) this.countLines();
+    });
+  }
+
+  /** Run the only task of a purpose: an earlier one is stopped. */
+  async run(purpose, work) {
+    this.tasks[purpose]?.abort();
+    const task = (this.tasks[purpose] = new AbortController());
+    this.error = null;
+    const error = await work(task.signal).then(() => null, (reason) => reason);
+    if (task.signal.aborted) return;
+    delete this.tasks[purpose];
+    this.set(error?.code === "log-missing" ? { isLoaded: true } : { error });
+  }
+
+  /** Yield a part of the log in blocks. */
+  async *read(from, to, signal) {
+    const known = this.size;
+    for await (const block of readBlocks(this.id, from, to, signal)) {
+      if (block.size < known) this.set(nothingKnown());
+      this.size = Math.max(this.size, block.size);
+      yield block;
+      this.onChange();
+    }
   }
 
   /** Show what a fragment names: line 12 (L12), lines 12 to 20 (L12-L20), the line at an offset (B12), or the end. */
   goTo(fragment) {
     const { unit, from = null } = parseFragment(fragment) ?? {};
-    return unit === "L" ? this.goToLine(from) : this.goToOffset(from);
-  }
-
-  /** Show the line at an offset; null: the end. */
-  async goToOffset(offset) {
-    const { buffer, size } = this;
-    const isLoaded = offset === null ? buffer.end === size : offset >= buffer.start && offset < buffer.end;
-    const from = offset === null ? -CHUNK_BYTES : Math.max(0, offset - CHUNK_BYTES / 2);
-    if ((isLoaded && size) || (await this.load(from))) this.setAnchor(offset);
-  }
-
-  /** Have the line at an offset near the top of the window, with some lines before it; null: follow the end. */
-  setAnchor(offset) {
-    this.set(offset === null ? { anchor: null, newLines: 0 } : { anchor: { offset, pixels: -4 * ROW } });
-  }
-
-  /** Replace what is in memory by the lines at an offset; with a negative one, by the end of the log. */
-  load(from) {
-    return this.run("view", async (signal) => {
-      const known = this.size;
-      const { start, bytes, size } = await readRange(this.id, from, from + CHUNK_BYTES, signal);
-      if (size < known) this.reset();
-      if (from > 0 && !bytes.length) return this.load(-CHUNK_BYTES);
-      const skipped = start && this.index.beforeOffset(start).offset !== start ? bytes.indexOf(10) + 1 : 0;
-      this.buffer = new LogBuffer(start + skipped);
-      this.buffer.append(bytes.subarray(skipped));
-      this.set({ state: "ready", size: Math.max(size, this.size) });
-      this.numberLines();
-      if (this.buffer.firstNumber === null && size < COUNTED_BYTES) this.countLines();
+    if (unit !== "L") return this.goToOffset(from);
+    this.run("count", async (signal) => {
+      const { offset } = await this.count(Number.MAX_SAFE_INTEGER, from, signal);
+      this.goToOffset(offset < this.size ? offset : null);
     });
   }
 
-  /** Read more before what is in memory (direction -1) or after it (1). */
-  extend(direction) {
-    const { buffer, tasks } = this;
-    if (tasks.view || (direction < 0 ? buffer.start === 0 : buffer.end >= this.size)) return;
-    this.run("view", async (signal) => {
-      const from = direction < 0 ? Math.max(0, buffer.start - CHUNK_BYTES) : buffer.end;
-      const { start, bytes } = await readRange(this.id, from, direction < 0 ? buffer.start : from + CHUNK_BYTES, signal);
-      if (direction < 0) buffer.prepend(bytes.subarray(start && (bytes.indexOf(10) + 1) % bytes.length));
-      else this.append(bytes.subarray(buffer.end - from));
-      if (direction < 0) buffer.trimEnd();
-      else buffer.trimStart();
-      this.numberLines();
-    });
+  /** Show the line at an offset near the top of the window; null: follow the end. */
+  goToOffset(offset) {
+    this.moveTo(offset === null ? null : { offset, rows: -4 });
   }
 
-  /** Show a line by its number: the log is counted up to it. Of a shorter log, show the end. */
-  goToLine(number) {
-    return this.run("count", async (signal) => {
-      await this.count(() => this.index.numbers.at(-1) > number, signal);
-      if (!(await this.load(this.index.beforeNumber(number).offset))) return;
-      const { buffer } = this;
-      const line = buffer.line(Math.min(number - buffer.firstNumber, buffer.lineCount - 1));
-      this.setAnchor(line.number === number ? line.offset : null);
-    });
+  moveTo(anchor, delay = 0) {
+    this.set({ anchor, newLines: anchor && this.anchor ? this.newLines : 0 });
+    clearTimeout(this.move);
+    this.move = setTimeout(() => this.fill(), delay);
   }
 
   /** Count the lines before those in memory, so that these have numbers. */
   countLines() {
-    return this.run("count", (signal) => this.count(() => this.index.offsets.at(-1) >= this.buffer.start, signal));
+    this.run("count", async (signal) => {
+      while (this.isUncounted) {
+        const { start } = this;
+        const { number } = await this.count(start, Infinity, signal);
+        if (this.start === start) this.setNumber(number);
+      }
+    });
   }
 
-  async count(isEnough, signal) {
-    if (isEnough()) return;
-    for await (const block of readBlocks(this.id, this.index.offsets.at(-1), Infinity, signal)) {
-      this.index.add(block);
-      this.numberLines();
-      if (isEnough()) return;
+  /** Count lines up to an offset, or to the line with a number. Returns where that was, `{offset, number}`. */
+  async count(to, number, signal) {
+    const { points } = this;
+    let point = points.findLast((each) => each.offset <= to && each.number <= number) ?? points[0];
+    for await (const { start, bytes } of this.read(point.offset, to, signal)) {
+      const next = { offset: start + bytes.length, number: point.number + countNewlines(bytes) };
+      if (next.number > number) return splitLines(start, bytes, false, point.number).find((line) => line.number >= number);
+      if (next.offset > points.at(-1).offset) points.push(next);
+      point = next;
     }
-  }
-
-  numberLines() {
-    const { buffer, index } = this;
-    const { offset, number } = index.beforeOffset(buffer.end);
-    if (buffer.firstNumber === null && offset >= buffer.start) buffer.setNumber(offset, number);
-    this.onChange();
+    return point;
   }
 
   /** Search what is in memory for a text; without one, end the search. */
   setQuery(query) {
-    this.tasks.search?.abort();
-    this.search = query ? new LogSearch(query, this.buffer.start) : null;
-    this.search?.addAfter(this.buffer.bytes);
+    const { lines, tasks } = this;
+    const from = lines[0]?.offset ?? 0;
+    tasks.search?.abort();
+    this.search = query ? { query, found: [], from, to: from, current: null } : null;
+    if (query) searchLines(this.search, lines);
     this.onChange();
   }
 
   /** Show the nearest line that contains the text, further back (direction -1) or forward (1) in the log. */
   find(direction) {
     const { search } = this;
-    const from = search.current ?? (direction < 0 ? this.lastVisible + 1 : (this.anchor?.offset ?? Infinity));
-    return this.run("search", async (signal) => {
-      for (let [length, most] = SEARCH_BYTES; ; length = Math.min(length * 4, most)) {
-        const line = search.nearest(from, direction);
+    if (!search) return;
+    const position = search.current ?? (direction < 0 ? this.bottom + 1 : (this.anchor?.offset ?? Infinity));
+    this.run("search", async (signal) => {
+      for (let [length, most] = SEARCHED_BYTES; ; length = Math.min(length * 4, most)) {
+        const { query, found, from, to } = search;
+        const line = direction < 0 ? found.findLast((each) => each < position) : found.find((each) => each > position);
         if (line !== undefined) return this.goToOffset((search.current = line));
-        if (!(await this.searchMore(direction, length, signal))) return;
+        const part = direction < 0 ? { query, found: [] } : search;
+        const range = direction < 0 ? [Math.max(0, from - length), from] : [to, to + length];
+        let isCut = direction < 0 && range[0] > 0;
+        for await (const { start, bytes } of this.read(...range, signal)) {
+          searchLines(part, splitLines(start, bytes, isCut));
+          isCut = false;
+        }
+        if (direction < 0) Object.assign(search, { from: part.from ?? from, found: part.found.concat(found) });
+        if (search.from === from && search.to === to) return;
       }
     });
-  }
-
-  /** Search further in a direction. Returns whether there was more of the log. */
-  async searchMore(direction, length, signal) {
-    const { search } = this;
-    const from = direction < 0 ? Math.max(0, search.from - length) : search.to;
-    const to = direction < 0 ? search.from : Math.min(this.size, search.to + length);
-    let part = direction < 0 ? null : search;
-    for await (const { start, bytes } of from < to ? readBlocks(this.id, from, to, signal) : []) {
-      part ??= new LogSearch(search.query, start);
-      part.addAfter(bytes);
-      this.onChange();
-    }
-    if (direction < 0) search.addBefore(part ?? { from, lines: [] });
-    return from < (direction < 0 ? to : search.to);
   }
 }

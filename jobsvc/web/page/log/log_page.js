@@ -7,11 +7,10 @@ import { html, useEffect, useRef, useState } from "../html.js";
 import { useKeys } from "../keys.js";
 import { followLink, navigate, routeUrl } from "../router.js";
 import { StateLabel } from "../state_label.js";
-import { isNamed, parseFragment } from "./line_link.js";
-import { lineText } from "./line_text.js";
+import { lineText, plainText } from "./ansi.js";
+import { isNamed, parseFragment } from "./log_lines.js";
 import { LogModel } from "./log_model.js";
 import { LogView } from "./log_view.js";
-import { SearchBar } from "./search_bar.js";
 
 const CONNECTIONS = {
   connecting: "Connecting", live: "Live", lost: "Not live, trying again", ended: "Complete", gone: "Not available",
@@ -28,10 +27,14 @@ export function LogPage({ route: { id, fragment } }) {
     const from = event.shiftKey && selected?.unit === unit[0] ? `${selected.unit}${selected.from}-` : "";
     navigate(routeUrl({ job: id, view: "log" }, from + unit), { replace: true });
   };
+  const copied = () => {
+    const lines = model.lines.filter((line) => !selected || isNamed(selected, line));
+    return lines.map(({ bytes }) => `${plainText(lineText(bytes))}\n`).join("");
+  };
   const keys = useKeys([
     [["/"], "Search", () => field.current.select()],
-    [["n"], "Previous line that was found", () => model.search && model.find(-1)],
-    [["N"], "Next line that was found", () => model.search && model.find(1)],
+    [["n"], "Previous line that was found", () => model.find(-1)],
+    [["N"], "Next line that was found", () => model.find(1)],
     [["g", "Home"], "Start of the log", () => model.goToOffset(0)],
     [["G", "End"], "End of the log: follow it", () => model.goToOffset(null)],
     [["w"], "Wrap long lines", wrap],
@@ -40,9 +43,9 @@ export function LogPage({ route: { id, fragment } }) {
     <div class="toolbar">
       <h1 class="truncate"><a href=${routeUrl({ job: id })} onClick=${followLink}><bdi>${id}</bdi></a> log</h1>
       ${model.status && html`<${StateLabel} status=${model.status} />`}
-      <${SearchBar} model=${model} field=${field} />
+      <${Search} model=${model} field=${field} />
       <button aria-pressed=${String(isWrapped)} onClick=${wrap}>Wrap</button>
-      <${CopyButton} text=${() => textOf(model.buffer, selected)}>${selected ? "Copy selected" : "Copy"}<//>
+      <${CopyButton} text=${copied}>${selected ? "Copy selected" : "Copy"}<//>
       <a class="button" href=${jobUrl(id, "logs")} download="${id}.log">Download</a>
     </div>
     <${Notice} model=${model} />
@@ -54,56 +57,65 @@ export function LogPage({ route: { id, fragment } }) {
 
 /** Return the model of a log. The component is rendered again when it changes, once a frame at most. */
 function useLogModel(id, fragment) {
-  const [, render] = useState(0);
-  const model = useRef();
-  model.current ??= new LogModel(id, onceAFrame(() => render((count) => count + 1)));
+  const [, render] = useState();
+  const [model] = useState(() => {
+    let frame;
+    return new LogModel(id, () => {
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(() => render({}));
+    });
+  });
   useEffect(() => {
     document.title = `${id} log`;
-    model.current.start(fragment);
-    return () => model.current.stop();
+    model.follow(fragment);
+    return () => model.stop();
   }, []);
   useEffect(() => {
-    if (model.current.state === "ready" && fragment) model.current.goTo(fragment);
+    if (model.isLoaded && fragment) model.goTo(fragment);
   }, [fragment]);
-  return model.current;
+  return model;
 }
 
-function onceAFrame(action) {
-  let frame = 0;
-  return () => {
-    frame ||= requestAnimationFrame(() => {
-      frame = 0;
-      action();
-    });
+function Search({ model, field }) {
+  const press = ({ key, shiftKey }) => {
+    if (key === "Escape") model.tasks.search?.abort();
+    if (key === "Enter") model.find(shiftKey ? 1 : -1);
   };
+  return html`<search class="toolbar">
+    <input type="search" ref=${field} placeholder="Search" aria-label="Search the log" onKeyDown=${press}
+      onInput=${({ target }) => model.setQuery(target.value)} />
+    ${model.search && html`<${Found} model=${model} />`}
+  </search>`;
 }
 
-function Notice({ model: { error, state, size, connection } }) {
+function Found({ model }) {
+  const { found, current, from, to } = model.search;
+  const place = current === null ? "" : `${(found.indexOf(current) + 1).toLocaleString()} of `;
+  const part = from || to < model.end ? ` in ${formatSize(to - from)} of ${formatSize(model.size)}` : "";
+  const step = (label, arrow, direction) =>
+    html`<button title=${label} aria-label=${label} onClick=${() => model.find(direction)}>${arrow}</button>`;
+  return html`${step("Further back (Enter)", "↑", -1)}${step("Forward (Shift+Enter)", "↓", 1)}
+    <span class="number small" role="status">${place}${found.length.toLocaleString()}<span class="muted">${part}</span></span>`;
+}
+
+function Notice({ model: { error, isLoaded, size, connection } }) {
   if (error) return html`<p class="notice error" role="alert">${error.message}</p>`;
-  if (state === "loading" || size > 0) return null;
+  if (!isLoaded || size > 0) return null;
   const isOver = connection === "ended" || connection === "lost";
   return html`<p class="notice" role="status">
     ${isOver ? "This job has no log." : "Nothing has been logged yet. Lines appear here as they are written."}
   </p>`;
 }
 
-/** Return the text of the selected lines, or of all lines in memory. */
-function textOf(buffer, selected) {
-  const lines = Array.from({ length: buffer.lineCount }, (_, index) => buffer.line(index));
-  return lines.filter((line) => !selected || isNamed(selected, line)).map(({ bytes }) => `${lineText(bytes)}\n`).join("");
-}
-
 function StatusLine({ model }) {
-  const { buffer, size, index, tasks, newLines, anchor, connection } = model;
-  const hasNumbers = buffer.firstNumber !== null || !buffer.lineCount;
+  const { size, points, tasks, newLines, anchor, connection } = model;
+  const news = newLines ? `${newLines.toLocaleString()} new ${newLines === 1 ? "line" : "lines"}` : "To the end";
   return html`<div class="log-status toolbar small muted">
     <span class="connection ${connection}" role="status">${CONNECTIONS[connection]}</span>
     <span class="number">${formatSize(size)}</span>
-    ${tasks.count && html`<span class="number">Counting lines: ${Math.floor((index.offsets.at(-1) / size) * 100)} %</span>`}
-    ${!tasks.count && !hasNumbers && html`<span>Too large to count at once: links name bytes.</span>
+    ${tasks.count && html`<span class="number">Counting lines: ${Math.floor((points.at(-1).offset / size) * 100)} %</span>`}
+    ${!tasks.count && model.isUncounted && html`<span>Too large to count at once: links name bytes.</span>
       <button class="quiet" onClick=${() => model.countLines()}>Count lines</button>`}
-    ${anchor && html`<button class="new-lines" onClick=${() => model.goToOffset(null)}>
-      ${newLines ? `${newLines.toLocaleString()} new ${newLines === 1 ? "line" : "lines"}` : "To the end"} ↓
-    </button>`}
+    ${anchor && html`<button class="new-lines" onClick=${() => model.goToOffset(null)}>${news} ↓</button>`}
   </div>`;
 }
