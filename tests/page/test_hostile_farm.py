@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.conftest import MakeJob, Serve
-from tests.page.browser_context import DESKTOP, PHONE, Screen
+from tests.page.browser_context import DESKTOP, PHONE, Problems, Screen
 from tests.page.conftest import OpenPage
 from tests.page.hostile_farm import (
     LOG_END,
@@ -91,3 +91,28 @@ async def test_hostile_logs_stay_text(service: Service, open_page: OpenPage, scr
         await page.goto(f"?job={job_id}&view=log")
         await expect(page.get_by_text(LOG_END).first).to_be_visible()
         await check(page)
+
+
+RUN: Final = """(url) => import(url).then(() => "ran", () => "refused")"""
+APPLY: Final = """(url) => new Promise((done) => {
+  const link = document.createElement("link");
+  Object.assign(link, { rel: "stylesheet", href: url });
+  Object.assign(link, { onload: () => done("applied"), onerror: () => done("refused") });
+  document.head.append(link);
+})"""
+
+
+async def test_output_is_no_script_and_no_style_of_the_page(
+    serve: Serve, make_job: MakeJob, open_page: OpenPage, page_problems: Problems
+) -> None:
+    """The page's policy allows scripts and styles of its origin, and outputs are of the same."""
+    make_job("script", output=b"window.attacked = 1", outputPath="output/main.js")
+    make_job("style", output=b"body { display: none }", outputPath="output/main.css")
+    service = await serve()
+    page = await open_page(service)
+    link = await service.link("script")
+    for url in ("/api/jobs/script/download", "/api/jobs/script/files/main", link):
+        assert await page.evaluate(RUN, url) == "refused"
+    assert await page.evaluate(APPLY, "/api/jobs/style/download") == "refused"
+    assert await page.evaluate("window.attacked") is None
+    page_problems[:] = [each for each in page_problems if "400" not in each]

@@ -11,11 +11,12 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
+from multidict import istr
 
 from jobsvc.domain.access import Token, require
-from jobsvc.domain.errors import ApiError, RateLimited, Unauthorized
+from jobsvc.domain.errors import ApiError, BadRequest, RateLimited, Unauthorized
 from jobsvc.web import query_params
 from jobsvc.web.auth.bearer import TOKEN, NoCredentials, TokenAuthenticator
 from jobsvc.web.auth.client_address import ClientAddresses
@@ -32,6 +33,15 @@ PrepareFast = Callable[[FastRequest, Token], PreparedResponse | None]
 
 Authenticate = Callable[[web.Request], Token]
 """Returns the token of a request, or raises Unauthorized."""
+
+_FETCH_DEST: Final = istr("Sec-Fetch-Dest")
+_EXECUTED: Final = frozenset(
+    {
+        *("script", "style", "xslt", "worker", "sharedworker", "serviceworker"),
+        *("audioworklet", "paintworklet", "embed", "object"),
+    }
+)
+"""Values of Sec-Fetch-Dest with which a page would run or apply the response."""
 
 # Looking up a member of an enumeration is slow.
 _UNCHANGED: Final = HTTPStatus.NOT_MODIFIED
@@ -163,6 +173,7 @@ class Guard:
         return guarded
 
     async def _authenticate(self, request: web.Request, authenticate: Authenticate) -> None:
+        _require_data(request)
         try:
             request[TOKEN] = authenticate(request)
         except Unauthorized as exc:
@@ -181,6 +192,17 @@ class Guard:
         except RateLimited as exc:
             exc.reason, exc.token_id = failure.reason, failure.token_id
             raise
+
+
+def _require_data(request: web.Request) -> None:
+    """Raise BadRequest if a page would run or apply the response, which it requests by cookie or link.
+
+    The page's policy allows all scripts of its origin, and so those among the outputs of a farm: whatever a
+    defect of the page let into its document could load them. A browser cannot send Authorization for these.
+    """
+    headers = request.headers
+    if headers.get(_FETCH_DEST) in _EXECUTED and hdrs.AUTHORIZATION not in headers:
+        raise BadRequest("Sec-Fetch-Dest: responses of the API are data, and no part of a page.")
 
 
 def _with_lines(prepare: PrepareFast, lines: str) -> PrepareFast:

@@ -314,7 +314,7 @@ async def test_stream_of_a_session_ends_when_its_token_is_revoked(
 async def test_stream_of_a_session_ends_with_it(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    monkeypatch.setattr(sessions, "MAX_AGE_S", 2)
+    monkeypatch.setattr(sessions, "MAX_AGE_S", 4)
     make_job(status="rendering", log=b"one\n")
     service = await serve()
     cookie = await cookie_of(service)
@@ -329,7 +329,7 @@ async def test_stream_of_a_session_ends_with_it(
 async def test_long_poll_of_a_session_ends_with_it(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions, "MAX_AGE_S", 2)
+    monkeypatch.setattr(sessions, "MAX_AGE_S", 4)
     make_job(status="rendering")
     service = await serve(limit_auth_failures="1/day")
     cookie = await cookie_of(service)
@@ -385,6 +385,28 @@ async def test_no_output_is_shown_in_the_page_by_cookie(serve: Serve, make_job: 
     log = await by_cookie(service, "GET", f"{JOB}/logs", cookie)
     assert log.headers["Content-Type"].startswith("text/plain")
     assert log.headers["X-Content-Type-Options"] == "nosniff"
+
+
+EXECUTED: Final = ("script", "style", "xslt", "worker", "sharedworker", "serviceworker", "audioworklet")
+
+
+async def test_no_output_can_be_run_as_a_script_of_the_page(serve: Serve, make_job: MakeJob) -> None:
+    make_job(output=b"alert(1)", outputPath="output/main.js", log=b"alert(1)")
+    service = await serve()
+    cookie = await cookie_of(service)
+    link = await service.link("job-1")
+    for dest in EXECUTED:
+        field = ("Sec-Fetch-Dest", dest)
+        for target in (f"{JOB}/download", f"{JOB}/files/main", f"{JOB}/archive.tar", f"{JOB}/logs"):
+            answer = await by_cookie(service, "GET", target, cookie, field)
+            assert (answer.status, answer.code) == (400, "bad-request"), (dest, target)
+        assert (await service.get(link, field, token=None)).code == "bad-request"
+        assert (await service.get(f"{JOB}/download", field)).status == 200  # no page can send a token so
+    for dest in ("empty", "document", "video", "audio", "image", "track", "iframe", ""):
+        assert (
+            await by_cookie(service, "GET", f"{JOB}/download", cookie, ("Sec-Fetch-Dest", dest))
+        ).status == 200
+        assert (await service.get(link, ("Sec-Fetch-Dest", dest), token=None)).status == 200
 
 
 async def test_link_that_a_session_creates_works_without_it(serve: Serve, make_job: MakeJob) -> None:
