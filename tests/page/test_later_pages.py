@@ -59,7 +59,7 @@ async def test_page_that_cannot_be_loaded_says_so_until_it_is_reloaded(
     await page.route(modules, lambda route: route.abort())
     await sign_in(page, service.token)
     await page.get_by_role("link", name="job-1").click()
-    await expect(page.get_by_role("status").last).to_contain_text("could not be loaded. Reload")
+    await expect(page.get_by_role("alert")).to_contain_text("could not be loaded. Reload")
     await page.get_by_role("link", name="Jobs", exact=True).click()
     await expect(page.get_by_role("link", name="job-1")).to_be_visible()
     await page.unroute(modules)

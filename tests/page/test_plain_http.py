@@ -56,6 +56,25 @@ async def test_browser_signs_in_uses_its_cookie_and_signs_out_without_fetch_meta
     page_problems[:] = [each for each in page_problems if "Cross-Origin-Opener-Policy" not in each]
 
 
+async def test_text_is_copied_by_a_browser_that_has_no_clipboard_for_plain_http(
+    serve: Serve, make_job: MakeJob, browser: Browser, page_problems: Problems
+) -> None:
+    make_job(log=b"first line\nsecond line\n")
+    service = await serve()
+    async with new_context(browser, service.port, None, DESKTOP, page_problems) as context:
+        page = await context.new_page()
+        await page.goto(f"http://{HOST}:{service.port}/?job=job-1&view=log#token={service.token}")
+        await expect(page.get_by_text("second line")).to_be_visible()
+        assert await page.evaluate("navigator.clipboard === undefined")
+        await page.evaluate("location.hash = 'L2'")
+        await page.get_by_role("button", name="Copy selected").click()
+        await expect(page.get_by_role("button", name="Copied")).to_be_focused()
+        await page.get_by_role("searchbox").focus()
+        await page.keyboard.press("Control+V")
+        await expect(page.get_by_role("searchbox")).to_have_value("second line")
+    page_problems[:] = [each for each in page_problems if "Cross-Origin-Opener-Policy" not in each]
+
+
 async def test_page_of_an_https_service_says_why_nobody_can_sign_in_over_plain_http(
     serve: Serve, browser: Browser, page_problems: Problems
 ) -> None:

@@ -12,11 +12,10 @@ export function announceSignedOut(reason = "The session has ended.") {
   listeners.forEach((listener) => listener(reason));
 }
 
-/** Return the response if it is ok. Otherwise throws Error: `status`, `code` as in docs/api.md, `retryAfter` in seconds. */
+/** Return the response if it is ok, otherwise throw Error with `status`, `code` and `retryAfter` in seconds. */
 export async function request(path, options = {}) {
   const response = await fetch(path, { cache: "no-cache", ...options }).catch((error) => {
-    // Browsers say "Failed to fetch", or worse.
-    throw error instanceof TypeError ? new TypeError("The service can't be reached.", { cause: error }) : error;
+    throw error instanceof TypeError ? new Error("The service can't be reached.") : error; // not "Failed to fetch"
   });
   const { ok, status, headers } = response;
   if (ok) return response;

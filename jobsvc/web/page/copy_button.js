@@ -19,19 +19,14 @@ export async function copyText(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copySelection(text);
+    const focused = document.activeElement;
+    const field = Object.assign(document.createElement("textarea"), { value: text });
+    // In the dialog, if one is open: nothing outside it can have the focus.
+    (document.querySelector("dialog[open]") ?? document.body).append(field);
+    field.select();
+    const isCopied = document.execCommand("copy");
+    field.remove();
+    focused.focus();
+    return isCopied;
   }
-}
-
-function copySelection(text) {
-  const field = document.createElement("textarea");
-  const focused = document.activeElement;
-  field.value = text;
-  // In the dialog, if one is open: nothing outside it can have the focus.
-  (document.querySelector("dialog[open]") ?? document.body).append(field);
-  field.select();
-  const isCopied = document.execCommand("copy");
-  field.remove();
-  focused.focus();
-  return isCopied;
 }

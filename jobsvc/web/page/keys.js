@@ -6,9 +6,8 @@ const NAMES = { ArrowDown: "↓", ArrowUp: "↑" };
 const showModal = (dialog) => dialog?.showModal();
 
 /**
- * Call functions when keys are pressed outside of fields and dialogs. `bindings` is `[[keys, description, run], ...]`, with
- * values of KeyboardEvent.key as `keys`; `run` returns false to leave the key to the browser.
- * Returns the dialog that lists the keys, which `?` opens: it has to be rendered somewhere in the page.
+ * Handle keys that are pressed outside of fields and dialogs: `bindings` is `[[keys, description, run], ...]`, and `run`
+ * returns false to leave the key to the browser. Returns the dialog that lists the keys, which the page has to render.
  */
 export function useKeys(bindings) {
   const [isListed, setListed] = useState(false);

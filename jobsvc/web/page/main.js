@@ -1,4 +1,4 @@
-/** Starts the page: finds out whether there is a session, then shows the form, or the page of the current route. */
+/** Starts the page: shows the form if there is no session, otherwise the page of the current route. */
 
 import { onSignedOut } from "./api.js";
 import { html, render, useEffect, useRef, useState } from "./html.js";
@@ -18,7 +18,7 @@ function show(content) {
 function start(session) {
   session.then(enter, ({ status, message }) => {
     if (status === 401) return leave();
-    show(html`<${Unavailable} message=${message} />`);
+    show(html`<p class="empty" role="status">${message} Trying again.</p>`);
     setTimeout(() => start(getAccount()), RETRY_MS);
   });
 }
@@ -49,10 +49,10 @@ function Pages({ account }) {
   }, [!Page, feed.status.loaded]);
   return html`<${Header} account=${account} route=${route} status=${feed.status} />
     ${Page && html`<${Page} key=${route.id} route=${route} account=${account} feed=${feed} />`}
-    ${!Page && error && html`<${Unavailable} message="A part of it could not be loaded. Reload it to try again." />`}`;
+    ${!Page && error && html`<p class="empty" role="alert">This page could not be loaded. Reload it to try again.</p>`}`;
 }
 
-/** Load the pages that are not the first one that most people see. */
+/** Return all pages. Most people see the list first, and the others are loaded after it. */
 async function loadPages() {
   const [{ JobPage }, { LogPage }] = await Promise.all([import("./job/job_page.js"), import("./log/log_page.js")]);
   return { jobs: JobListPage, job: JobPage, log: LogPage };
@@ -69,10 +69,6 @@ function Header({ account, route, status: { live, since } }) {
     <bdi class="owner muted truncate" title=${account.label}>${account.owner}</bdi>
     <button class="quiet" onClick=${signOut}>Sign out</button>
   </header>`;
-}
-
-function Unavailable({ message }) {
-  return html`<main class="empty"><h1>Not available yet</h1><p role="status">${message}</p></main>`;
 }
 
 start(startSession());

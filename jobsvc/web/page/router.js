@@ -25,14 +25,13 @@ export function navigate(url, { replace } = {}) {
   dispatchEvent(new Event("popstate")); // which browsers send when anything else changes the address
 }
 
-/** Return the current route, and render again when it changes. */
 export function useRoute() {
   const [route, update] = useReducer(() => parseRoute(location), location, parseRoute);
   useListener("popstate", update);
   return route;
 }
 
-/** Handle a click on a link of the page: show the page without loading the document again. */
+/** Handle a click on a link: show the page without loading the document again. */
 export function followLink(event) {
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();

@@ -3,7 +3,7 @@
 import { announceSignedOut, getJson, request } from "./api.js";
 import { html, useListener, useState } from "./html.js";
 
-/** Return the token of the session: id, owner, scopes, label. Rejects with status 401 if there is none. */
+/** Return what the API tells about the token of the session. Throws Error with status 401 if there is none. */
 export function getAccount() {
   return getJson("api/me");
 }

@@ -29,7 +29,7 @@ export function StalledBadge() {
   </span>`;
 }
 
-/** A bar, which needs its percentage beside it as text, for those who do not see it. */
+/** A bar. Its percentage has to be beside it as text, for those who do not see it. */
 export function ProgressBar({ job: { status, progress } }) {
   return html`<span class="bar ${status}" style=${{ "--done": `${progress ?? 0}%` }} aria-hidden="true" />`;
 }
