@@ -1,15 +1,14 @@
 /** Requests to the service. URLs are relative, so that the page also works below a path of a proxy. */
 
-const listeners = new Set();
+let signedOut = () => {};
 
-/** Call `listener` with the reason when the session has ended. Returns a function that stops this. */
+/** Call `listener` with the reason when the session has ended. */
 export function onSignedOut(listener) {
-  listeners.add(listener);
-  return () => listeners.delete(listener);
+  signedOut = listener;
 }
 
 export function announceSignedOut(reason = "The session has ended.") {
-  listeners.forEach((listener) => listener(reason));
+  signedOut(reason);
 }
 
 /** Return the response if it is ok, otherwise throw Error with `status`, `code` and `retryAfter` in seconds. */
