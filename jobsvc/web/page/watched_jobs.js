@@ -7,6 +7,7 @@ import { Icon } from "./state_label.js";
 const BELL = "M8 2a4 4 0 0 0-4 4c0 3-1 4.5-2 5.5h12c-1-1-2-2.5-2-5.5a4 4 0 0 0-4-4M6.5 14h3";
 const END = { completed: "is completed", failed: "has failed", canceled: "was canceled" };
 const keyOf = (id) => `jobsvc.watched.${id}`; // in sessionStorage, where it is after a reload, too
+let permission = globalThis.Notification?.permission; // kept, because Chromium asks another process each time
 
 /** A button that watches an unfinished job. It asks for permission to show notifications. */
 export function WatchButton({ id }) {
@@ -14,12 +15,13 @@ export function WatchButton({ id }) {
   const [isWatched, setWatched] = useState(() => key in sessionStorage);
   if (!isSecureContext || !globalThis.Notification) return null;
   const toggle = async () => {
-    const isGranted = !isWatched && (await Notification.requestPermission()) === "granted";
+    permission = await Notification.requestPermission();
+    const isGranted = !isWatched && permission === "granted";
     if (isGranted) sessionStorage[key] = "";
     else delete sessionStorage[key];
     setWatched(isGranted);
   };
-  const isBlocked = Notification.permission === "denied";
+  const isBlocked = permission === "denied";
   const label = isBlocked ? "Notifications are blocked by the browser" : `Notify me when ${id} ends`;
   return html`<button class="quiet muted watch" aria-pressed=${String(isWatched)} aria-label=${label} title=${label}
     onClick=${toggle}><${Icon} path=${BELL} /></button>`;

@@ -4,32 +4,28 @@ import { announceSignedOut, getJson } from "../api.js";
 import { useEffect, useState } from "../html.js";
 import { openStream, summarize } from "./job_stream.js";
 
-const FIRST_JOBS = 100; // shown until the stream has sent some
 const WORKER = new URL("feed_worker.js", import.meta.url).href;
 const policy = globalThis.trustedTypes?.createPolicy("jobsvc", { createScriptURL: () => WORKER });
 
 /**
- * Return the feed of an account until its session ends: all `jobs` as summaries, newest first, the `status` as in
- * job_stream.js, and `changed`: the jobs of the last batch. Each change is another object.
+ * Return the feed of an account until its session ends: all `jobs`, newest first, the `status` as in job_stream.js, and
+ * `changed`: the jobs of the last batch.
  */
 export function useJobFeed({ id: account }) {
   const [feed, setFeed] = useState({ jobs: [], changed: [], status: { live: false } });
+  const [firstJobs, setFirstJobs] = useState([]); // shown until the stream has sent some
   useEffect(() => {
     const known = new Map();
     const end = connect(account, ({ changes, status, signedOut }) => {
       if (signedOut) return announceSignedOut();
       changes.forEach((job, id) => (job ? known.set(id, job) : known.delete(id)));
-      const jobs = [...known.values()].sort(byAge);
-      const changed = [...changes.values()].filter(Boolean);
-      setFeed((shown) => ({ jobs: known.size || status.loaded ? jobs : shown.jobs, changed, status }));
+      setFeed({ jobs: [...known.values()].sort(byAge), changed: [...changes.values()].filter(Boolean), status });
     });
-    const showFirst = ({ jobs }) =>
-      setFeed((shown) => (known.size || shown.status.loaded ? shown : { ...shown, jobs: jobs.map(summarize) }));
-    getJson(`api/jobs?limit=${FIRST_JOBS}`).then(showFirst, () => {}); // the stream reports errors
+    getJson("api/jobs?limit=100").then(({ jobs }) => setFirstJobs(jobs.map(summarize)), () => {}); // the stream reports errors
     addEventListener("pagehide", () => end({}));
     return () => end({ signedOut: true });
   }, []);
-  return feed;
+  return feed.jobs.length > 0 || feed.status.loaded ? feed : { ...feed, jobs: firstJobs };
 }
 
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // its stream has ended
@@ -39,7 +35,7 @@ export function byAge(one, other) {
   return other.created - one.created || (one.id < other.id ? -1 : 1);
 }
 
-/** Start calling `onBatch`. Returns a function that ends this, for all tabs if it gets `{signedOut: true}`. */
+/** Return a function that ends the calls of `onBatch`, for all tabs if it gets `{signedOut: true}`. */
 function connect(account, onBatch) {
   if (!globalThis.SharedWorker) return openStream(account, onBatch).close;
   const { port } = new SharedWorker(policy?.createScriptURL("") ?? WORKER, { type: "module", name: account });

@@ -1,6 +1,6 @@
 /** The list of jobs, filtered as its address says: `?status=failed&status=stalled&q=two+words`. */
 
-import { html, useRef } from "../html.js";
+import { html } from "../html.js";
 import { useKeys } from "../keys.js";
 import { navigate, routeUrl } from "../router.js";
 import { STATES, StalledBadge, StateLabel } from "../state_label.js";
@@ -12,46 +12,44 @@ export function searchJobs(jobs, text) {
   return jobs.filter((job) => words.every((word) => job.text.includes(word)));
 }
 
-/** Return the jobs of any of the kinds: states, and "stalled"; all jobs without a kind. */
-export function selectJobs(jobs, kinds) {
-  if (kinds.length === 0) return jobs;
-  return jobs.filter(({ status, stalled }) => kinds.includes(status) || (stalled && kinds.includes("stalled")));
+/** Return the jobs in any of the states, of which one is "stalled"; all jobs without a state. */
+export function selectJobs(jobs, states) {
+  const isSelected = ({ status, stalled }) => states.includes(status) || (stalled && states.includes("stalled"));
+  return states.length > 0 ? jobs.filter(isSelected) : jobs;
 }
 
 export function JobListPage({ route: { query }, account, feed: { jobs, status } }) {
-  const search = useRef();
   const text = query.get("q") ?? "";
-  const kinds = query.getAll("status");
+  const states = query.getAll("status");
   const found = searchJobs(jobs, text);
-  const shown = selectJobs(found, kinds);
+  const shown = selectJobs(found, states);
   const filter = (change) => {
-    navigate(routeUrl({ status: kinds, q: text, ...change }), { replace: true });
+    navigate(routeUrl({ status: states, q: text, ...change }), { replace: true });
     scrollTo(0, 0);
   };
+  const chip = (label, isPressed, ofStates, next) =>
+    html`<button class="chip" aria-pressed=${String(isPressed)} onClick=${() => filter({ status: next })}>
+      ${label}<span class="number muted">${status.loaded && selectJobs(found, ofStates).length.toLocaleString()}</span>
+    </button>`;
+  const stateChip = (state) => {
+    const label = state === "stalled" ? html`<${StalledBadge} />` : html`<${StateLabel} status=${state} />`;
+    const others = states.filter((other) => other !== state);
+    const isPressed = states.includes(state);
+    return chip(label, isPressed, [state], isPressed ? others : [...states, state]);
+  };
   const keys = useKeys([
-    [["/"], "Search", () => search.current.select()],
+    [["/"], "Search", () => document.querySelector("[type=search]").select()],
     [["j", "ArrowDown"], "Next job", () => moveFocus(1)],
     [["k", "ArrowUp"], "Previous job", () => moveFocus(-1)],
     [["Enter"], "Open the job", () => false],
   ]);
-  const chip = (label, ofKinds, isPressed, next) =>
-    html`<button class="chip" aria-pressed=${String(isPressed)} onClick=${() => filter({ status: next })}>
-      ${label}<span class="number muted">${status.loaded && selectJobs(found, ofKinds).length.toLocaleString()}</span>
-    </button>`;
-  const kindChip = (kind, label) => {
-    const others = kinds.filter((other) => other !== kind);
-    const isPressed = kinds.includes(kind);
-    return chip(label, [kind], isPressed, isPressed ? others : [...kinds, kind]);
-  };
   return html`<main class="job-list">
     <h1 class="visually-hidden">Jobs</h1>
     <div class="toolbar filter">
       <div class="chips" role="group" aria-label="States">
-        ${chip("All", [], kinds.length === 0, [])}
-        ${STATES.map((state) => kindChip(state, html`<${StateLabel} status=${state} />`))}
-        ${kindChip("stalled", html`<${StalledBadge} />`)}
+        ${chip("All", states.length === 0, [], [])}${[...STATES, "stalled"].map(stateChip)}
       </div>
-      <input ref=${search} type="search" aria-label="Search" placeholder="Search id, project, error, metadata"
+      <input type="search" aria-label="Search" placeholder="Search id, project, error, metadata"
         value=${text} onInput=${({ target }) => filter({ q: target.value })}
         onKeyDown=${({ key, target }) => key === "Escape" && target.blur()} />
     </div>
@@ -68,7 +66,7 @@ function noJobs(jobs, { loaded, since }, { owner }) {
   }
   return html`<div class="empty">
     ${jobs.length > 0
-      ? html`<h2>No job matches</h2><button onClick=${() => navigate(routeUrl({}))}>Show all jobs</button>`
-      : html`<h2>No jobs yet</h2><p>Jobs of <bdi>${owner}</bdi> appear here as soon as the farm has written them.</p>`}
+      ? html`<h2>No job matches</h2><button onClick=${() => navigate("./")}>Show all jobs</button>`
+      : html`<h2>No jobs yet</h2>Jobs of <bdi>${owner}</bdi> appear here as soon as the farm has written them.`}
   </div>`;
 }

@@ -6,22 +6,21 @@ const API = new URL("../../../api/", import.meta.url); // in a worker, too
 const MOST_JOBS = 20_000;
 const BATCH_MS = 100;
 const RETRY_MS = 5000;
+const KEPT = ["id", "status", "done", "stalled", "owner", "progress", "framesDone", "framesTotal", "phase", "error", "text",
+  "created", "createdAt", "startedAt", "completedAt", "estimatedCompletionAt"];
 
-/** Return what the list shows of a job of the API, and its `text` to search in. The size is bounded. */
+/** Return what is kept of a job of the API, with a `text` to search in. A copy: the start of a string refers to all of it. */
 export function summarize(job) {
-  const { id, status, done, stalled, owner, progress, framesDone, framesTotal, metadata } = job;
-  const { createdAt, startedAt, completedAt, estimatedCompletionAt } = job;
+  const { id, owner, projectPath, metadata, createdAt } = job;
   const [phase, error] = [job.phase, job.error].map((text) => text?.slice(0, 500));
-  const texts = [id, owner, job.projectPath, phase, error, metadata && JSON.stringify(metadata)];
-  const text = texts.filter(Boolean).join("\n").slice(0, 2000).toLowerCase();
-  const times = { createdAt, startedAt, completedAt, estimatedCompletionAt, created: Date.parse(createdAt) };
-  return { id, status, done, stalled, owner, progress, framesDone, framesTotal, phase, error, text, ...times };
+  const texts = [id, owner, projectPath, phase, error, JSON.stringify(metadata)].filter(Boolean);
+  const text = texts.join("\n").slice(0, 2000).toLowerCase();
+  return JSON.parse(JSON.stringify({ ...job, phase, error, text, created: Date.parse(createdAt) }, KEPT));
 }
 
 /**
- * Open the stream. `onBatch` is called with `{changes, status}`: summaries by id, null if the job was removed; or with
- * `{signedOut: true}`. The status has `live`, or `since` when not (ms); `loaded` once all jobs are known; `isFull` if old
- * ones were left out. Returns all `jobs` so far, the `status`, and `close`.
+ * Open the stream. `onBatch` gets `{changes, status}`: summaries by id, null of removed jobs; or `{signedOut: true}`. In the
+ * status are `live`, or `since` when not (ms); `loaded` once all jobs are known; `isFull` if old ones were left out.
  */
 export function openStream(account, onBatch) {
   const jobs = new Map();
@@ -48,7 +47,8 @@ export function openStream(account, onBatch) {
     // All jobs come without ids before `present`, newest first: `listed` has those since the last id.
     if (event.lastEventId !== lastEventId) listed.clear();
     lastEventId = event.lastEventId;
-    if (listed.size >= MOST_JOBS && !jobs.has(job.id)) return (status.isFull = true);
+    status.isFull ||= listed.size >= MOST_JOBS;
+    if (listed.size >= MOST_JOBS && !jobs.has(job.id)) return;
     listed.add(job.id);
     change(job.id, job);
   }

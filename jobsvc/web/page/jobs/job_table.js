@@ -4,6 +4,7 @@ import { useNow } from "../clock.js";
 import { html, useLayoutEffect, useListener, useRef, useState } from "../html.js";
 import { COLUMNS, JobRow } from "./job_row.js";
 
+const STEP = 4; // rows, so that not each pixel changes them
 const SPARE = 6;
 const MOST_PRINTED = 2000;
 const HEADINGS_PX = 110;
@@ -34,7 +35,7 @@ export function rowsToRender(top, rows, count) {
   return [first, Math.min(count, first + rows + 2 * SPARE)];
 }
 
-/** Return keys by the ids of jobs: those they had in `before`, or else of jobs that are gone, for their elements. */
+/** Return keys by the ids of jobs: those of `before`; a new job gets the key, and so the elements, of one that has gone. */
 export function rowKeys(jobs, before) {
   const keys = new Map(jobs.map(({ id }) => [id, before.get(id)]));
   const free = [...before].filter(([id]) => !keys.has(id)).map(([, key]) => key);
@@ -44,17 +45,23 @@ export function rowKeys(jobs, before) {
 
 /** Return the first row in the window, and how many fit in it. */
 function useWindow(list) {
-  const [rows, setRows] = useState([0, 50]);
+  const [top, setTop] = useState(0);
+  const [rows, setRows] = useState(50);
   const measure = () => {
     const { height } = list.current.firstElementChild.getBoundingClientRect();
-    setRows([Math.floor(-list.current.getBoundingClientRect().top / height), Math.ceil(innerHeight / height)]);
+    setTop(Math.floor(-list.current.getBoundingClientRect().top / height / STEP) * STEP);
+    setRows(Math.ceil(innerHeight / height) + STEP);
+  };
+  const print = () => {
+    setTop(0);
+    setRows(MOST_PRINTED);
   };
   useLayoutEffect(measure, []);
   useListener("scroll", measure);
   useListener("resize", measure);
-  useListener("beforeprint", () => setRows([0, MOST_PRINTED]));
+  useListener("beforeprint", print);
   useListener("afterprint", measure);
-  return rows;
+  return [top, rows];
 }
 
 /** Move the focus by `step` rows, or to the first row in the window if no row has it. */
