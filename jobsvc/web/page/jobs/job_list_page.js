@@ -32,10 +32,10 @@ export function JobListPage({ route: { query }, account, feed: { jobs, status } 
       ${label}<span class="number muted">${status.loaded && selectJobs(found, ofStates).length.toLocaleString()}</span>
     </button>`;
   const stateChip = (state) => {
-    const label = state === "stalled" ? html`<${StalledBadge} />` : html`<${StateLabel} status=${state} />`;
+    const Label = state === "stalled" ? StalledBadge : StateLabel;
     const others = states.filter((other) => other !== state);
-    const isPressed = states.includes(state);
-    return chip(label, isPressed, [state], isPressed ? others : [...states, state]);
+    const isPressed = others.length < states.length;
+    return chip(html`<${Label} status=${state} />`, isPressed, [state], isPressed ? others : [...states, state]);
   };
   const keys = useKeys([
     [["/"], "Search", () => document.querySelector("[type=search]").select()],
@@ -64,9 +64,8 @@ function noJobs(jobs, { loaded, since }, { owner }) {
     const text = since ? "The service does not send the jobs now. Trying again every few seconds." : "Loading jobs";
     return html`<p class="empty late" role="status">${text}</p>`;
   }
-  return html`<div class="empty">
-    ${jobs.length > 0
-      ? html`<h2>No job matches</h2><button onClick=${() => navigate("./")}>Show all jobs</button>`
-      : html`<h2>No jobs yet</h2>Jobs of <bdi>${owner}</bdi> appear here as soon as the farm has written them.`}
-  </div>`;
+  const [title, text] = jobs.length > 0
+    ? ["No job matches", html`<button onClick=${() => navigate("./")}>Show all jobs</button>`]
+    : ["No jobs yet", html`Jobs of <bdi>${owner}</bdi> appear here as soon as the farm has written them.`];
+  return html`<div class="empty"><h2>${title}</h2>${text}</div>`;
 }

@@ -4,7 +4,7 @@ import { useNow } from "../clock.js";
 import { html, useLayoutEffect, useListener, useRef, useState } from "../html.js";
 import { COLUMNS, JobRow } from "./job_row.js";
 
-const STEP = 4; // rows, so that not each pixel changes them
+const STEP = 4; // so that the rows do not change with each pixel
 const SPARE = 6;
 const MOST_PRINTED = 2000;
 const HEADINGS_PX = 110;
