@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  countNewlines, isNamed, parseFragment, readBlocks, searchLines, splitLines,
+  countNewlines, isNamed, parseFragment, readBlocks, searchBytes, splitLines,
 } from "../../../jobsvc/web/page/log/log_lines.js";
 
 const encode = (text) => new TextEncoder().encode(text);
@@ -56,7 +56,7 @@ test("newlines are counted", () => {
 
 function search(query, text, start = 0) {
   const search = { query, found: [] };
-  searchLines(search, splitLines(start, encode(text)));
+  searchBytes(search, start, encode(text), false);
   return search;
 }
 
@@ -80,6 +80,17 @@ test("colours within the text do not hide it, and their codes are not found", ()
   assert.deepEqual(search("31", "\x1b[31mred\x1b[0m\n").found, []);
 });
 
+test("a sequence without an end hides no other lines", () => {
+  assert.deepEqual(search("error", "\x1b]0;title\nerror\n\x07\n").found, [10]);
+  assert.deepEqual(search("error", "\x1b]0;title\rerror\x07\n").found, [0]);
+});
+
+test("a line that began before the bytes is not searched", () => {
+  const result = { query: "x", found: [] };
+  searchBytes(result, 100, encode("x\nx\n"), true);
+  assert.deepEqual([result.found, result.from, result.to], [[102], 102, 104]);
+});
+
 test("texts before a carriage return are not found", () => {
   assert.deepEqual(search("10 %", "10 %\r20 %\n").found, []);
 });
@@ -87,17 +98,17 @@ test("texts before a carriage return are not found", () => {
 test("an incomplete last line is searched again, and found once", () => {
   const result = search("error", "error 1\nerr");
   assert.deepEqual([result.found, result.from, result.to], [[0], 0, 8]);
-  searchLines(result, splitLines(8, encode("error 2")));
-  searchLines(result, splitLines(8, encode("error 2\nx\n")));
+  searchBytes(result, 8, encode("error 2"), false);
+  searchBytes(result, 8, encode("error 2\nx\n"), false);
   assert.deepEqual([result.found, result.to], [[0, 8], 18]);
 });
 
 test("lines that do not adjoin what has been searched are ignored", () => {
   const result = search("x", "x\ny\nx\n", 100);
-  searchLines(result, splitLines(107, encode("x\n")));
-  searchLines(result, splitLines(90, encode("x\n")));
+  searchBytes(result, 107, encode("x\n"), false);
+  searchBytes(result, 90, encode("x\n"), false);
   assert.deepEqual([result.found, result.from, result.to], [[100, 104], 100, 106]);
-  searchLines(result, splitLines(98, encode("x\n")));
+  searchBytes(result, 98, encode("x\n"), false);
   assert.deepEqual([result.found, result.from], [[98, 100, 104], 98]);
 });
 

@@ -1,7 +1,8 @@
 /** What a terminal shows of a log: text, and its colours and styles by escape sequences (ECMA-48). Pure functions. */
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-const SEQUENCE = /\x1b(?:\[([0-?]*)[ -/]*([@-~])|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-OQ-WYZ\\`-~])/g;
+export const decode = (bytes) => decoder.decode(bytes);
+const SEQUENCE = /\x1b(?:\[([0-?]*)[ -/]*([@-~])|[\]PX^_][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[ -/]*[0-OQ-WYZ\\`-~])/g;
 const CONTROLS = /[\0-\x08\x0a-\x1f\x7f-\x9f]/g;
 
 const STYLES = { 1: "bold", 2: "dim", 3: "italic", 4: "underline", 7: "inverse", 9: "strike" }; // 22 to 29 end them
@@ -16,7 +17,7 @@ const PALETTE = [
 
 /** Return the text of a line's bytes after the last carriage return: programs rewrite a line to show progress. */
 export function lineText(bytes) {
-  return decoder.decode(bytes).split(/[\r\n]+/).findLast(Boolean) ?? "";
+  return decode(bytes).split(/[\r\n]+/).findLast(Boolean) ?? "";
 }
 
 /** Return the text without escape sequences. */

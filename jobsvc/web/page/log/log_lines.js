@@ -1,7 +1,7 @@
 /** Reads logs, and finds lines in their bytes. */
 
 import { jobUrl, request } from "../api.js";
-import { lineText, plainText } from "./ansi.js";
+import { decode, lineText, plainText } from "./ansi.js";
 
 const BLOCK_BYTES = 128 * 1024; // a longer line is cut
 
@@ -37,7 +37,7 @@ async function requestRange(id, range, signal) {
     } catch (error) {
       if (error.status === 416) return null;
       if (error.code !== "rate-limited") throw error;
-      await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 5) * 1000));
+      await new Promise((resolve) => setTimeout(resolve, error.retryAfter * 1000));
     }
   }
 }
@@ -45,7 +45,7 @@ async function requestRange(id, range, signal) {
 /** Return the lines of bytes, `{offset, number, bytes}` with the line ends. `isCut`: the first one began before. */
 export function splitLines(start, bytes, isCut, number = NaN) {
   const lines = [];
-  let from = isCut ? (bytes.indexOf(10) + 1) % bytes.length : 0;
+  let from = isCut && start ? (bytes.indexOf(10) + 1) % bytes.length : 0;
   if (from) number += 1;
   for (; from < bytes.length; number += 1) {
     const to = bytes.indexOf(10, from) + 1 || bytes.length;
@@ -69,19 +69,20 @@ export function join(first, second) {
 }
 
 /**
- * Search lines, if they adjoin what has been searched: `{query, found, from, to}` with offsets of lines that contain the
+ * Search bytes, if they adjoin what has been searched: `{query, found, from, to}` with offsets of lines that contain the
  * text of the query. An incomplete last line is searched again when there is more of it. Capitals do not count.
  */
-export function searchLines(search, lines) {
-  const [first, last] = [lines[0], lines.at(-1)];
-  if (!last) return;
-  const to = last.offset + (last.bytes.at(-1) === 10 ? last.bytes.length : 0);
-  if (first.offset > search.to || to < search.from) return;
+export function searchBytes(search, start, bytes, isCut) {
+  const from = start + (isCut && start && (bytes.indexOf(10) + 1) % bytes.length);
+  const to = start + bytes.lastIndexOf(10) + 1;
+  if (from > search.to || to < search.from) return;
   const pattern = patternOf(search.query);
-  const found = lines.filter(({ bytes }) => pattern.test(plainText(lineText(bytes)))).map(({ offset }) => offset);
-  const before = search.found.filter((offset) => offset < first.offset);
-  search.found = [...before, ...found, ...search.found.filter((offset) => offset > last.offset)];
-  search.from = Math.min(search.from ?? first.offset, first.offset);
+  const isFound = (text) => pattern.test(plainText(text));
+  const lines = isFound(decode(bytes)) ? splitLines(start, bytes, isCut) : []; // which takes longer
+  const found = lines.filter((line) => isFound(lineText(line.bytes))).map(({ offset }) => offset);
+  const before = search.found.filter((offset) => offset < from);
+  search.found = [...before, ...found, ...search.found.filter((offset) => offset >= start + bytes.length)];
+  search.from = Math.min(search.from ?? from, from);
   search.to = Math.max(search.to ?? to, to);
 }
 

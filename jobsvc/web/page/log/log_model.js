@@ -1,18 +1,20 @@
 /** What the log page shows: the part of the log in memory, where the reader is in it, and whether it is live. */
 
 import { getJson, jobUrl } from "../api.js";
-import { countNewlines, join, parseFragment, readBlocks, searchLines, splitLines } from "./log_lines.js";
+import { countNewlines, join, parseFragment, readBlocks, searchBytes, splitLines } from "./log_lines.js";
 
-const NEAR_BYTES = 256 * 1024; // before and after the reader's position that are in memory; at most twice as much
-const COUNTED_BYTES = 16 * 1024 * 1024; // the lines of logs up to this size are counted without being asked to
-const SEARCHED_BYTES = [1024 * 1024, 64 * 1024 * 1024]; // the first and the largest part that is searched at once
+const NEAR = 256 * 1024; // bytes before and after the reader's position that are in memory; at most twice as many
+const COUNTED = 16 * 1024 * 1024; // the lines of logs of up to so many bytes are counted without being asked to
+const SEARCHED = [1024 * 1024, 64 * 1024 * 1024]; // bytes of the first and of the largest part that is searched at once
 const RECONNECT_MS = 5000;
 
 /** Return what is known of a log at first. */
-const nothingKnown = () => ({
-  ...{ start: 0, bytes: new Uint8Array(), number: 1, lines: [] }, // in memory; `number` at the start is NaN if not known
-  points: [{ offset: 0, number: 1 }], // numbers of lines, as far as they have been counted
+const newLog = () => ({
   size: 0,
+  start: 0, // offset of `bytes`, which are in memory
+  bytes: new Uint8Array(),
+  lines: [], // of `bytes`
+  points: [{ offset: 0, number: 1 }], // numbers of lines, as far as they have been counted
   anchor: null, // the line at the top of the window, {offset, rows}; null: the end, which is followed
   newLines: 0, // since the end was left
   search: null, // {query, found, from, to, current}: offsets of lines, and of the part that has been searched
@@ -21,13 +23,11 @@ const nothingKnown = () => ({
 export class LogModel {
   isLoaded = false;
   connection = "connecting"; // "live", "lost", "ended", "gone", "stopped"
-  status = null; // of the job
-  error = null;
   tasks = {}; // AbortControllers of what is being read, by purpose: view, count, search
 
   /** `onChange` is called after each change. */
   constructor(id, onChange) {
-    Object.assign(this, nothingKnown(), { id, onChange });
+    Object.assign(this, newLog(), { id, onChange });
   }
 
   get end() {
@@ -35,7 +35,7 @@ export class LogModel {
   }
 
   get isUncounted() {
-    return Number.isNaN(this.number);
+    return Number.isNaN(this.lines[0]?.number);
   }
 
   set(values) {
@@ -58,11 +58,16 @@ export class LogModel {
     on("open", () => connected("live"));
     on("log", receive);
     on("part", receive);
-    on("reset", () => this.set(nothingKnown()));
-    on("end", ({ data }) => this.finish(JSON.parse(data).status));
-    on("error", () => {
+    on("reset", () => this.set(newLog()));
+    on("end", ({ data }) => this.finish(JSON.parse(data)));
+    on("error", async () => {
       connected("lost");
-      if (this.source.readyState === EventSource.CLOSED) this.reconnect();
+      if (this.source.readyState !== EventSource.CLOSED) return; // it tries again by itself
+      const job = await this.loadJob();
+      if (this.connection !== "lost") return;
+      if (job?.done) return this.finish(job);
+      this.isLoaded &&= this.anchor !== null; // so that the end is read again
+      this.timer = setTimeout(() => this.follow(), RECONNECT_MS);
     });
     this.loadJob();
   }
@@ -70,28 +75,18 @@ export class LogModel {
   stop() {
     this.connection = "stopped";
     this.source.close();
-    clearTimeout(this.timer);
-    clearTimeout(this.move);
+    [this.timer, this.moving].forEach(clearTimeout);
     Object.values(this.tasks).forEach((task) => task.abort());
   }
 
-  /** Read the state of the job. Returns undefined if that is not possible, as of a job that has been deleted. */
+  /** Read the state of the job. Returns nothing if that is not possible, as of a job that has been deleted. */
   async loadJob() {
-    const job = await getJson(jobUrl(this.id)).catch((error) => error.status === 404 && this.set({ connection: "gone" }));
+    const job = await getJson(jobUrl(this.id)).catch(({ status }) => status === 404 && this.set({ connection: "gone" }));
     if (job) this.set({ status: job.status });
     return job;
   }
 
-  /** The event stream was refused: all of the log has been written, or it can be tried again later. */
-  async reconnect() {
-    const job = await this.loadJob();
-    if (this.connection !== "lost") return;
-    if (job?.done) this.finish(job.status);
-    else this.timer = setTimeout(() => this.follow(), RECONNECT_MS);
-    if (!this.anchor) this.isLoaded = false; // until then, the end is read again and again
-  }
-
-  finish(status) {
+  finish({ status }) {
     this.source.close();
     this.set({ status, connection: "ended" });
     this.fill();
@@ -108,46 +103,47 @@ export class LogModel {
     this.onChange();
   }
 
+  /** Have bytes in memory, with what is there if they adjoin, otherwise instead. What is far from the reader is dropped. */
+  hold(offset, added) {
+    const [first, last] = [this.position - 2 * NEAR, this.position + 2 * NEAR];
+    const addedEnd = offset + added.length;
+    if (offset > last || addedEnd < first) return;
+    const isBeside = offset <= this.end && addedEnd >= this.start;
+    const known = isBeside ? this : { start: offset, end: offset, bytes: [] };
+    const start = Math.min(known.start, offset);
+    const bytes = new Uint8Array(Math.max(known.end, addedEnd) - start);
+    bytes.set(known.bytes, known.start - start);
+    bytes.set(added, offset - start);
+    this.start = Math.max(start, first);
+    this.bytes = bytes.slice(this.start - start, last - start);
+    this.splitLines();
+    if (this.search) searchBytes(this.search, this.start, this.bytes, true);
+  }
+
+  /** Split what is in memory into lines. They have numbers if the log has been counted up to one of them. */
+  splitLines() {
+    const { start, bytes, end, points } = this;
+    const point = points.findLast(({ offset }) => offset >= start && offset <= end);
+    const number = point ? point.number - countNewlines(bytes.subarray(0, point.offset - start)) : NaN;
+    this.lines = splitLines(start, bytes, true, number);
+    const last = this.lines.at(-1);
+    if (last?.number && last.offset > points.at(-1).offset + NEAR) points.push({ offset: last.offset, number: last.number });
+    this.onChange();
+  }
+
   /** Where the reader is: the offset of the line at the top, or the end. */
   get position() {
     return Math.min(this.anchor?.offset ?? this.size, this.size);
   }
 
-  /** Have bytes in memory, with what is there if they adjoin, otherwise instead. What is far from the reader is dropped. */
-  hold(offset, added) {
-    const [first, last] = [this.position - 2 * NEAR_BYTES, this.position + 2 * NEAR_BYTES];
-    if (offset > last || offset + added.length < first) return;
-    const isBeside = offset <= this.end && offset + added.length >= this.start;
-    const { number = NaN } = this.points.find((point) => point.offset === offset) ?? {};
-    const known = isBeside ? this : { start: offset, end: offset, bytes: [], number };
-    const start = Math.min(known.start, offset);
-    const bytes = new Uint8Array(Math.max(known.end, offset + added.length) - start);
-    bytes.set(known.bytes, known.start - start);
-    bytes.set(added, offset - start);
-    this.start = Math.max(start, first);
-    this.bytes = bytes.slice(this.start - start, last - start);
-    const countTo = (end) => countNewlines(bytes.subarray(0, end - start));
-    this.setNumber(known.number - countTo(known.start) + countTo(this.start));
-    if (this.search) searchLines(this.search, this.lines.filter((line) => line.offset + line.bytes.length > offset));
-  }
-
-  setNumber(number) {
-    this.number = this.start ? number : 1;
-    this.lines = splitLines(this.start, this.bytes, this.start > 0, this.number);
-    this.onChange();
-  }
-
-  /** Return the next part to read, `[from, to]`; null: what is near the reader is in memory. */
+  /** The next part to read, `[from, to]`; null: what is near the reader is in memory. */
   get missing() {
-    const { start, end, size, points, position } = this;
-    if (!this.isLoaded) return [-NEAR_BYTES, 0]; // which tells the size, too
-    const [from, to] = [Math.max(0, position - NEAR_BYTES), Math.min(size, position + NEAR_BYTES)];
-    if (position < start || position > end) {
-      const { offset } = points.findLast((point) => point.offset <= from); // so that lines have numbers at once
-      return [offset > from - NEAR_BYTES ? offset : from, to];
-    }
-    if (from < start) return [Math.max(0, from - NEAR_BYTES), start];
-    return to > end ? [end, to + NEAR_BYTES] : null;
+    const { start, end, size, position } = this;
+    if (!this.isLoaded) return [-NEAR, 0]; // which tells the size, too
+    const [from, to] = [Math.max(0, position - NEAR), Math.min(size, position + NEAR)];
+    if (position < start || position > end) return [from, to];
+    if (from < start) return [Math.max(0, from - NEAR), start];
+    return to > end ? [end, to + NEAR] : null;
   }
 
   /** Read what is near the reader. */
@@ -158,11 +154,11 @@ export class LogModel {
         const [from, to] = this.missing;
         let [start, bytes] = [null, new Uint8Array()];
         for await (const block of this.read(from, to, signal)) [start, bytes] = [start ?? block.start, join(bytes, block.bytes)];
-        if (start === null) this.set(nothingKnown()); // the log is shorter than it was
+        if (start === null) this.set(newLog()); // the log is shorter than it was
         else this.hold(start, bytes);
         this.isLoaded = from < 0 || start !== null;
       }
-      if (this.isUncounted && (this.size < COUNTED_BYTES || this.points.at(-1).offset > this.start)) this.countLines();
+      if (this.isUncounted && this.size < COUNTED && !this.tasks.count) this.countLines();
     });
   }
 
@@ -170,8 +166,7 @@ export class LogModel {
   async run(purpose, work) {
     this.tasks[purpose]?.abort();
     const task = (this.tasks[purpose] = new AbortController());
-    this.error = null;
-    const error = await work(task.signal).then(() => null, (reason) => reason);
+    const error = await work(task.signal).catch((reason) => reason);
     if (task.signal.aborted) return;
     delete this.tasks[purpose];
     this.set(error?.code === "log-missing" ? { isLoaded: true } : { error });
@@ -179,9 +174,7 @@ export class LogModel {
 
   /** Yield a part of the log in blocks. */
   async *read(from, to, signal) {
-    const known = this.size;
     for await (const block of readBlocks(this.id, from, to, signal)) {
-      if (block.size < known) this.set(nothingKnown());
       this.size = Math.max(this.size, block.size);
       yield block;
       this.onChange();
@@ -192,10 +185,13 @@ export class LogModel {
   goTo(fragment) {
     const { unit, from = null } = parseFragment(fragment) ?? {};
     if (unit !== "L") return this.goToOffset(from);
-    this.run("count", async (signal) => {
-      const { offset } = await this.count(Number.MAX_SAFE_INTEGER, from, signal);
-      this.goToOffset(offset < this.size ? offset : null);
-    });
+    this.count(
+      ({ number }) => number > from,
+      () => {
+        const { offset } = this.points.findLast(({ number }, index) => number <= from || index === 0);
+        this.moveTo(this.points.at(-1).number > from ? { offset, number: from, rows: -4 } : null);
+      },
+    );
   }
 
   /** Show the line at an offset near the top of the window; null: follow the end. */
@@ -205,41 +201,34 @@ export class LogModel {
 
   moveTo(anchor, delay = 0) {
     this.set({ anchor, newLines: anchor && this.anchor ? this.newLines : 0 });
-    clearTimeout(this.move);
-    this.move = setTimeout(() => this.fill(), delay);
+    clearTimeout(this.moving);
+    this.moving = setTimeout(() => this.fill(), delay);
   }
 
-  /** Count the lines before those in memory, so that these have numbers. */
-  countLines() {
+  /** Count lines, from where counting has ended, until `isEnough` of the last point; then call `done`. */
+  count(isEnough, done) {
+    const { points } = this;
     this.run("count", async (signal) => {
-      while (this.isUncounted) {
-        const { start } = this;
-        const { number } = await this.count(start, Infinity, signal);
-        if (this.start === start) this.setNumber(number);
+      const blocks = isEnough(points.at(-1)) ? [] : this.read(points.at(-1).offset, Number.MAX_SAFE_INTEGER, signal);
+      for await (const { start, bytes } of blocks) {
+        points.push({ offset: start + bytes.length, number: points.at(-1).number + countNewlines(bytes) });
+        if (isEnough(points.at(-1))) break;
       }
+      done();
     });
   }
 
-  /** Count lines up to an offset, or to the line with a number. Returns where that was, `{offset, number}`. */
-  async count(to, number, signal) {
-    const { points } = this;
-    let point = points.findLast((each) => each.offset <= to && each.number <= number) ?? points[0];
-    for await (const { start, bytes } of this.read(point.offset, to, signal)) {
-      const next = { offset: start + bytes.length, number: point.number + countNewlines(bytes) };
-      if (next.number > number) return splitLines(start, bytes, false, point.number).find((line) => line.number >= number);
-      if (next.offset > points.at(-1).offset) points.push(next);
-      point = next;
-    }
-    return point;
+  /** Count the lines up to those in memory, so that these have numbers. */
+  countLines() {
+    this.count(({ offset }) => offset >= this.end, () => this.splitLines());
   }
 
   /** Search what is in memory for a text; without one, end the search. */
   setQuery(query) {
-    const { lines, tasks } = this;
-    const from = lines[0]?.offset ?? 0;
-    tasks.search?.abort();
+    const from = this.lines[0]?.offset ?? 0;
+    this.tasks.search?.abort();
     this.search = query ? { query, found: [], from, to: from, current: null } : null;
-    if (query) searchLines(this.search, lines);
+    if (query) searchBytes(this.search, this.start, this.bytes, true);
     this.onChange();
   }
 
@@ -247,20 +236,19 @@ export class LogModel {
   find(direction) {
     const { search } = this;
     if (!search) return;
-    const position = search.current ?? (direction < 0 ? this.bottom + 1 : (this.anchor?.offset ?? Infinity));
+    const isBack = direction < 0;
+    const position = search.current ?? (isBack ? this.bottom + 1 : (this.anchor?.offset ?? Infinity));
     this.run("search", async (signal) => {
-      for (let [length, most] = SEARCHED_BYTES; ; length = Math.min(length * 4, most)) {
+      for (let [length, most] = SEARCHED; ; length = Math.min(length * 4, most)) {
         const { query, found, from, to } = search;
-        const line = direction < 0 ? found.findLast((each) => each < position) : found.find((each) => each > position);
+        const line = isBack ? found.findLast((each) => each < position) : found.find((each) => each > position);
         if (line !== undefined) return this.goToOffset((search.current = line));
-        const part = direction < 0 ? { query, found: [] } : search;
-        const range = direction < 0 ? [Math.max(0, from - length), from] : [to, to + length];
-        let isCut = direction < 0 && range[0] > 0;
+        const range = isBack ? [Math.max(0, from - length), from] : [to, to + length];
+        const part = isBack ? { query, found: [] } : search;
         for await (const { start, bytes } of this.read(...range, signal)) {
-          searchLines(part, splitLines(start, bytes, isCut));
-          isCut = false;
+          searchBytes(part, start, bytes, isBack && start === range[0]);
         }
-        if (direction < 0) Object.assign(search, { from: part.from ?? from, found: part.found.concat(found) });
+        if (isBack) Object.assign(search, { from: part.from ?? from, found: part.found.concat(search.found) });
         if (search.from === from && search.to === to) return;
       }
     });

@@ -1,6 +1,6 @@
 /** The window over a log: only the rows that can be seen are elements. */
 
-import { html, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../html.js";
 import { isNamed } from "./log_lines.js";
 import { countRows, LogRow } from "./log_row.js";
 
@@ -12,9 +12,10 @@ const JUMP_DELAY_MS = 120; // after the last movement of the scroll bar
 export function LogView({ model, isWrapped, selected, onSelect }) {
   const { start, bytes, end, lines, size, anchor, search } = model;
   const scroller = useRef();
-  const { width, height, character } = useBox(scroller);
+  const [, render] = useState();
+  const { clientHeight: height = 800, clientWidth: width = 800, firstElementChild: probe } = scroller.current ?? {};
   const digits = Math.max(4, String(lines.at(-1)?.number ?? "").length);
-  const columns = isWrapped ? Math.max(20, Math.floor((width - 33) / character) - digits) : Infinity; // 33: the paddings
+  const columns = isWrapped ? Math.max(20, Math.floor((width - 33) / (probe.offsetWidth / 10)) - digits) : Infinity; // 33: the paddings
   const rows = useMemo(() => layOut(lines, columns), [lines, columns]);
 
   // What is not in memory has space in proportion to its size.
@@ -22,16 +23,21 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
   const [above, below] = [start * perByte, start * perByte + rows * ROW];
   const total = below + (size - end) * perByte;
   const lineAt = (test) => lines.findLast(test) ?? lines[0];
-  const topOf = ({ offset, rows: hidden }) => {
+  const topOf = ({ offset, number, rows: hidden }) => {
     if (offset < start || !lines.length) return offset * perByte;
     if (offset > end) return below + (offset - end) * perByte;
-    return above + (lineAt((line) => line.offset <= offset).row + hidden) * ROW;
+    return above + (lineAt((line) => (number ? line.number <= number : line.offset <= offset)).row + hidden) * ROW;
   };
   const top = Math.max(0, Math.min(anchor ? topOf(anchor) : total, total - height));
   const [first, last] = [top - above, top - above + height].map((pixels) => pixels / ROW);
   const shown = lines.filter((line) => line.row + line.rows > first - OVERSCAN && line.row < last + OVERSCAN);
   model.bottom = shown.findLast((line) => line.row < last)?.offset;
 
+  useEffect(() => {
+    const observer = new ResizeObserver(render);
+    observer.observe(scroller.current);
+    return () => observer.disconnect();
+  }, []);
   useLayoutEffect(() => {
     if (Math.abs(scroller.current.scrollTop - top) >= 1) scroller.current.scrollTop = top;
   });
@@ -53,21 +59,6 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
     <span class="log-probe" aria-hidden="true">0000000000</span>
     <div class="log-rows" style=${{ height: `${total}px`, paddingTop: `${above + (shown[0]?.row ?? 0) * ROW}px` }}>${shown.map(row)}</div>
   </div>`;
-}
-
-/** Return the size of an element's window in pixels, and the width of a character, as they change. */
-function useBox(element) {
-  const [box, setBox] = useState({ height: 800, width: 800, character: 8 });
-  useLayoutEffect(() => {
-    const { current } = element;
-    const observer = new ResizeObserver(() => {
-      const character = current.firstElementChild.getBoundingClientRect().width / 10;
-      setBox({ height: current.clientHeight, width: current.clientWidth, character });
-    });
-    observer.observe(current);
-    return () => observer.disconnect();
-  }, []);
-  return box;
 }
 
 /** Tell lines in which row they begin, and how many they take. Returns how many rows there are. */
