@@ -1,0 +1,582 @@
+"""Write the directory of a render job for jobsvc: record, log, outputs and the final state.
+
+It needs only the standard library of Python 3.9 or newer, and runs on Linux, macOS and Windows. It is one
+file, so that it can be copied to where a renderer imports from.
+
+    from jobsvc.farm import Job
+
+    with Job.create("/srv/farm/jobs", owner="acme", output="output/title.mp4") as job:
+        for frame in range(1, 251):
+            render(frame)
+            job.progress(frames=(frame, 250))
+
+At the end of the block the job is completed if all of its outputs exist, else failed. After an exception it
+is failed, after KeyboardInterrupt or SIGTERM canceled. Within the block a thread writes, so that a render
+does not wait for storage. While writing fails, it is tried again, and reported once. docs/job-directory.md
+describes the format.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["Job", "JobError"]
+
+WRITE_INTERVAL_S = 0.25
+"""Least time between two records, except the final one."""
+HEARTBEAT_S = 30.0
+"""A record is written at least this often, so that jobsvc does not take the job for stalled."""
+RETRY_S = 2.0
+"""Time between two attempts to write while storage fails."""
+FINAL_TIMEOUT_S = 600.0
+"""How long it is tried to write the final state."""
+STABLE_S = 1.0
+"""An output is complete if its size and time have not changed for so long."""
+OUTPUT_TIMEOUT_S = 30.0
+"""How long to wait for outputs that are missing, empty or growing: network storage shows files late."""
+ESTIMATE_AFTER_S = 5.0
+"""The end is estimated only after so long."""
+MAX_LOG_BACKLOG = 16 * 1024 * 1024
+"""Bytes of log that are kept while storage fails; then the oldest lines are dropped."""
+
+Record = dict[str, Any]
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PLACEHOLDER = re.compile(r"#+|@+|%(?:0[1-9])?d|\$F[1-9]?")
+_END_STATES = ("completed", "failed", "canceled")
+_logger = logging.getLogger("jobsvc.farm")
+
+
+class JobError(Exception):
+    """The job cannot be written as asked for. The message names what is wrong and the remedy."""
+
+
+class Terminated(SystemExit):
+    """Raised in the main thread by SIGTERM during the block of a job."""
+
+
+class Job:
+    """One attempt of a job. Methods may be called from any thread.
+
+    They raise JobError if the attempt has ended, or another one has begun; outside of a block, also OSError.
+    """
+
+    def __init__(self, path: Path, record: Record) -> None:
+        """Use `Job.create` or `Job.open`."""
+        self.path = path
+        self._record = record
+        self._lock = threading.RLock()
+        self._writer = _Writer(path)
+        self._restore_handler: Callable[[], object] = lambda: None
+
+    @classmethod
+    def create(
+        cls,
+        jobs_root: str | os.PathLike[str],
+        *,
+        owner: str,
+        output: str | None = None,
+        job_id: str | None = None,
+        project: str | None = None,
+        metadata: Record | None = None,
+        restart: bool = False,
+        keep_outputs: bool = False,
+    ) -> Job:
+        """Create a queued job, or queue the next attempt of a job.
+
+        `output` is the path of the main output in the job's directory: a file, a sequence
+        (`output/beauty.####.exr`) or a directory (`output/passes/`). What an earlier attempt has left of the
+        outputs is removed, unless `keep_outputs`. A completed job has a next attempt only with `restart`.
+        Raises JobError, and OSError if storage fails.
+        """
+        job_id = job_id or str(uuid.uuid4())
+        if not _ID.fullmatch(job_id):
+            raise JobError(
+                f"{job_id!r} is no job id: use 1 to 128 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
+            )
+        values = {"projectPath": project, "outputPath": output, "metadata": metadata}
+        record = {"id": job_id, "status": "queued", "owner": owner, "createdAt": _now(), "attempt": 1}
+        record.update((key, value) for key, value in values.items() if value is not None)
+        path = Path(jobs_root, job_id)
+        if path.exists():
+            record = _next_attempt(path, record, restart=restart, keep_outputs=keep_outputs)
+        else:
+            _create_directory(path, record)
+        return cls(path, record)
+
+    @classmethod
+    def open(cls, jobs_root: str | os.PathLike[str], job_id: str) -> Job:
+        """Continue the attempt of a job, as programs do that run one after another. Raises JobError."""
+        path = Path(jobs_root, job_id)
+        record = _read_record(path) if _ID.fullmatch(job_id) else None
+        if record is None:
+            raise JobError(f"{path} has no valid status.json: create the job first")
+        return cls(path, record)
+
+    @property
+    def id(self) -> str:
+        """The name of the directory."""
+        return self.path.name
+
+    @property
+    def status(self) -> str:
+        """One of queued, rendering, completed, failed and canceled."""
+        return str(self._record["status"])
+
+    def __enter__(self) -> Job:  # noqa: PYI034 - typing.Self is in Python 3.11 and newer
+        self._writer.start()
+        if threading.current_thread() is threading.main_thread():
+            self._restore_handler = _handle_sigterm()
+        self.progress()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self.status not in _END_STATES:
+                self._end_as(error)
+        except (KeyboardInterrupt, Terminated):
+            if self.status not in _END_STATES:
+                self.cancel()
+            raise
+        finally:
+            self._writer.stop()
+            self._restore_handler()
+
+    def _end_as(self, error: BaseException | None) -> None:
+        if isinstance(error, (KeyboardInterrupt, Terminated)):
+            self.cancel()
+        elif error is None or (isinstance(error, SystemExit) and not error.code):
+            self.complete()
+        else:
+            self.log("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+            self.fail(traceback.format_exception_only(type(error), error)[-1].strip())
+
+    def progress(
+        self,
+        percent: float | None = None,
+        *,
+        phase: str | None = None,
+        frames: tuple[int, int | None] | None = None,
+    ) -> None:
+        """Tell how far the render is, in percent and in frames (done, total). Neither ever falls."""
+        done, total = frames or (None, None)
+        if percent is None and done is not None and total:
+            percent = min(99.0, 100 * done / total)
+        if percent is not None and not math.isfinite(percent):
+            raise ValueError(f"progress: {percent} is not a number from 0 to 100")
+        with self._changed() as record:
+            if record["status"] == "queued":
+                record.update(status="rendering", startedAt=_now())
+            if percent is not None:
+                record["progress"] = max(record.get("progress", 0), min(round(percent, 2), 100))
+                _estimate_end(record)
+            if done is not None:
+                record["framesDone"] = max(record.get("framesDone", 0), done)
+            if total is not None:
+                record["framesTotal"] = total
+            if phase is not None:
+                record["phase"] = phase
+
+    def log(self, text: str) -> None:
+        """Append lines to the log."""
+        lines = "".join(f"{line}\n" for line in text.splitlines() or [""])
+        self._writer.append(lines.encode("utf-8", "replace"))
+
+    def add_output(self, name: str, path: str, *, role: str = "data", frames: str | None = None) -> None:
+        """Add an output beside the main one. `frames` are those that a sequence has to have: "1-250"."""
+        output = {"name": name, "path": path, "role": role}
+        if frames is not None:
+            output["frames"] = frames
+        _make_output_directories(self.path, [output])
+        with self._changed() as record:
+            others = [other for other in record.get("outputs", []) if other["name"] != name]
+            record["outputs"] = [*others, output]
+
+    def complete(self) -> None:
+        """End the job as completed, once all outputs are there, not empty and no longer growing.
+
+        Otherwise it ends as failed, and JobError is raised.
+        """
+        problem = _wait_for_outputs(self.path, _outputs_of(self._record))
+        if problem is None:
+            self._end("completed", progress=100)
+        else:
+            self.fail(problem)
+            raise JobError(problem)
+
+    def fail(self, error: str) -> None:
+        """End the job as failed. `error` is one sentence for people."""
+        self._end("failed", error=error)
+
+    def cancel(self) -> None:
+        """End the job as canceled."""
+        self._end("canceled")
+
+    def _end(self, status: str, **values: object) -> None:
+        with self._changed(is_final=True) as record:
+            record.update(status=status, completedAt=_now(), **values)
+            record.pop("phase", None)
+            record.pop("estimatedCompletionAt", None)
+
+    @contextmanager
+    def _changed(self, *, is_final: bool = False) -> Iterator[Record]:
+        """Yield the record to change it, then have it written."""
+        with self._lock:
+            if self.status in _END_STATES:
+                raise JobError(f"{self.path} is {self.status}: create its next attempt")
+            yield self._record
+            self._writer.write(self._record, is_final=is_final)
+
+
+class _Writer:
+    """Writes the newest record and the log: after `start` in a thread of its own, else at each call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._record: Record | None = None
+        self._is_written = True
+        self._log = bytearray()
+        self._io_lock = threading.Lock()
+        """Held while writing, so that an older record never replaces a newer one."""
+        self._unwritten = b""
+        """The log that is being written."""
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_failing = False
+        self._superseded: JobError | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="jobsvc-farm", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+
+    def write(self, record: Record, *, is_final: bool = False) -> None:
+        """Write a record soon. The final one is written when this returns, else OSError is raised."""
+        if self._superseded:
+            raise self._superseded
+        with self._lock:
+            self._record, self._is_written = dict(record), False
+        if is_final:
+            self._write_final()
+        else:
+            self._flush_soon()
+
+    def append(self, lines: bytes) -> None:
+        """Write lines of the log soon."""
+        with self._lock:
+            self._log += lines
+            if (excess := len(self._log) - MAX_LOG_BACKLOG) > 0:
+                cut = self._log.index(b"\n", excess) + 1
+                self._log[:cut] = b"[lines are missing here, because storage failed]\n"
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._thread is None:
+            self._flush()
+        else:
+            self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if not self._wake.wait(HEARTBEAT_S):
+                self._is_written = False
+            self._wake.clear()
+            try:
+                self._flush()
+                pause = WRITE_INTERVAL_S
+            except OSError as error:
+                self._report(error)
+                self._wake.set()
+                pause = RETRY_S
+            except JobError as error:
+                _logger.warning("%s", error)
+                self._superseded = error
+                return
+            self._stopping.wait(pause)
+
+    def _write_final(self) -> None:
+        self.stop()
+        deadline = time.monotonic() + FINAL_TIMEOUT_S
+        if not self._io_lock.acquire(timeout=FINAL_TIMEOUT_S):
+            raise TimeoutError(f"{self._path}: storage does not respond; the job remains unfinished")
+        self._io_lock.release()
+        while True:
+            try:
+                return self._flush()
+            except OSError as error:  # noqa: PERF203 - it is slow only if storage fails
+                if time.monotonic() > deadline:
+                    raise
+                self._report(error)
+                time.sleep(RETRY_S)
+
+    def _report(self, error: OSError) -> None:
+        if not self._is_failing:
+            _logger.warning("%s can't be written, trying again until it can: %s", self._path, error)
+        self._is_failing = True
+
+    def _flush(self) -> None:
+        """Write the log, then the record, so that the last line is there before the final state."""
+        with self._io_lock:
+            with self._lock:
+                record = None if self._is_written else self._record
+                if len(self._unwritten) < MAX_LOG_BACKLOG:
+                    self._unwritten += bytes(self._log)
+                    self._log.clear()
+            self._write_log()
+            if record is not None:
+                self._check_attempt(record)
+                _write_record(self._path, record)
+                with self._lock:
+                    self._is_written = self._record is record
+            self._is_failing = False
+
+    def _write_log(self) -> None:
+        if not self._unwritten:
+            return
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        file = os.open(self._path / "render.log", flags, 0o666)
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(file, self._unwritten) :]
+        finally:
+            os.close(file)
+
+    def _check_attempt(self, record: Record) -> None:
+        attempt = _attempt_of(_read_record(self._path) or {})
+        if attempt > _attempt_of(record):
+            raise JobError(f"{self._path}: attempt {attempt} has begun, so this one is no longer written")
+
+
+# Records
+
+
+def _create_directory(path: Path, record: Record) -> None:
+    """Build a job's directory under another name and rename it, so that it appears complete."""
+    json.dumps(record, allow_nan=False)  # raises for metadata that is not JSON, before anything is created
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        _make_output_directories(new, _outputs_of(record))
+        _write_record(new, record)
+        new.rename(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    _sync(path.parent)
+
+
+def _next_attempt(path: Path, record: Record, *, restart: bool, keep_outputs: bool) -> Record:
+    """Queue the next attempt of a job that exists. Returns its record."""
+    old = _read_record(path) or {}
+    if old.get("owner", record["owner"]) != record["owner"]:
+        raise JobError(f"{path} belongs to {old['owner']!r}: use another job id")
+    if old.get("status") == "completed" and not restart:
+        raise JobError(f"{path} is completed: use another job id, or restart it")
+    attempt = _attempt_of(old)
+    kept: Record = {key: old[key] for key in ("projectPath", "outputPath", "metadata") if key in old}
+    record = {**kept, **record, "attempt": attempt + 1}
+    record["createdAt"] = old.get("createdAt", record["createdAt"])
+    for leftover in path.glob(".status.*"):
+        leftover.unlink()
+    if (path / "render.log").exists():
+        (path / "render.log").replace(path / f"render.{attempt}.log")
+    if not keep_outputs:
+        # The record names what is being removed, so that the attempt after a crash can go on with it.
+        _write_record(path, {**record, **{key: old.get(key) for key in ("outputPath", "outputs")}})
+        _remove_outputs(path, _outputs_of(old))
+    _make_output_directories(path, _outputs_of(record))
+    _write_record(path, record)
+    return record
+
+
+def _read_record(path: Path) -> Record | None:
+    """Return the record of a job, or None if it has no valid one."""
+    try:
+        record = json.loads((path / "status.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("status"), str) else None
+
+
+def _attempt_of(record: Record) -> int:
+    attempt = record.get("attempt")
+    return attempt if isinstance(attempt, int) else 0
+
+
+def _write_record(path: Path, record: Record) -> None:
+    """Replace status.json: readers have the complete old or new record, also after a crash."""
+    data = json.dumps({**record, "updatedAt": _now()}, allow_nan=False, ensure_ascii=False).encode(
+        "utf-8", "replace"
+    )
+    new = path / f".status.{os.getpid()}.{threading.get_ident()}"
+    try:
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _replace(new, path / "status.json")
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
+    _sync(path)
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Rename over a file. Windows refuses this while somebody reads the file, which takes a moment."""
+    for _ in range(50 if os.name == "nt" else 0):
+        with suppress(PermissionError):
+            new.replace(path)
+            return
+        time.sleep(0.02)
+    new.replace(path)
+
+
+def _sync(path: Path) -> None:
+    """Have a file or directory on disk before what follows. Not all systems can do this for all of them."""
+    with suppress(OSError):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _estimate_end(record: Record) -> None:
+    started_at = datetime.fromisoformat(record["startedAt"].replace("Z", "+00:00"))
+    elapsed = (datetime.now(timezone.utc) - started_at).total_seconds()
+    if record["progress"] >= 1 and elapsed >= ESTIMATE_AFTER_S:
+        record["estimatedCompletionAt"] = _now(elapsed * (100 - record["progress"]) / record["progress"])
+
+
+def _now(seconds: float = 0) -> str:
+    """Return the time in some seconds, as in RFC 3339."""
+    now = datetime.now(timezone.utc) + timedelta(seconds=min(seconds, 1e8))
+    return now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
+
+
+def _handle_sigterm() -> Callable[[], object]:
+    """Raise Terminated for SIGTERM, unless the program handles it. Returns a function that undoes this."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return lambda: None
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, terminate)
+    return lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+# Outputs
+
+
+def _outputs_of(record: Record) -> list[Record]:
+    """Return the outputs of a record, `{"path", "frames"}`."""
+    outputs = [
+        output for output in record.get("outputs") or [] if isinstance(output, dict) and output.get("path")
+    ]
+    main = record.get("outputPath")
+    return (
+        outputs
+        if main is None or any(output["path"] == main for output in outputs)
+        else [{"path": main}, *outputs]
+    )
+
+
+def _make_output_directories(folder: Path, outputs: Iterable[Record]) -> None:
+    for path in (output["path"] for output in outputs):
+        if ".." in Path(path).parts or not path:
+            raise JobError(f"output {path!r}: use a path without '..' in the job's directory")
+        (folder / path if path.endswith("/") else (folder / path).parent).mkdir(parents=True, exist_ok=True)
+
+
+def _files(folder: Path, path: str) -> list[tuple[Path, int | None]]:
+    """Return the files of an output, each with its frame number if it is one of a sequence."""
+    whole = folder / path
+    if whole.is_dir():
+        return [
+            (Path(parent, name), None)
+            for parent, _, names in os.walk(whole)
+            for name in names
+            if name[0] != "."
+        ]
+    if whole.is_file():
+        return [(whole, None)]
+    before, *rest = _PLACEHOLDER.split(whole.name)
+    if len(rest) != 1 or not whole.parent.is_dir():
+        return []
+    frame = re.compile(re.escape(before) + r"(-?\d+)" + re.escape(rest[0]))
+    matches = [(file, frame.fullmatch(file.name)) for file in whole.parent.iterdir()]
+    return [(file, int(match[1])) for file, match in matches if match and file.is_file()]
+
+
+def _remove_outputs(folder: Path, outputs: Iterable[Record]) -> None:
+    for output in outputs:
+        whole = folder / output["path"]
+        # A directory elsewhere can have files of other jobs.
+        if not whole.is_dir() or (folder.resolve() in whole.resolve().parents):
+            for file, _ in _files(folder, output["path"]):
+                file.unlink()
+
+
+def _wait_for_outputs(folder: Path, outputs: Iterable[Record]) -> str | None:
+    """Wait until all outputs are complete and on disk. Returns what is wrong with them, or None."""
+    deadline = time.monotonic() + OUTPUT_TIMEOUT_S
+    before: Any = None
+    while True:
+        states = [_check_output(folder, output) for output in outputs]
+        problem = next((problem for problem, _ in states if problem), None)
+        if problem is None and states == before:
+            for file in {file for _, files in states for file, *_ in files}:
+                _sync(file)
+            return None
+        if time.monotonic() > deadline:
+            return problem or "an output was still growing"
+        before = states
+        time.sleep(STABLE_S)
+
+
+def _check_output(folder: Path, output: Record) -> tuple[str | None, list[tuple[Path, int, int]]]:
+    """Return what is wrong with an output, or None, and its files with size and time."""
+    path = output["path"]
+    files = _files(folder, path)
+    states = [(file, file.stat()) for file, _ in files]
+    problem = None
+    if not files:
+        problem = f"{path} is missing"
+    elif empty := [file.name for file, state in states if state.st_size == 0]:
+        problem = f"{path}: {empty[0]} is empty"
+    elif match := re.fullmatch(r"(-?\d+)-(-?\d+)", output.get("frames", "")):
+        missing = sorted(
+            set(range(int(match[1]), int(match[2]) + 1)) - {frame for _, frame in files if frame is not None}
+        )
+        if missing:
+            problem = f"{path}: {len(missing)} frames are missing, the first is {missing[0]}"
+    return problem, [(file, state.st_size, state.st_mtime_ns) for file, state in states]
