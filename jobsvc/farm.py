@@ -200,8 +200,8 @@ class Job:
 
     def log(self, text: str) -> None:
         """Append lines to the log."""
-        lines = "".join(f"{line}\n" for line in text.splitlines() or [""])
-        self._writer.append(lines.encode("utf-8", "replace"))
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+        self._writer.append(f"{lines}\n".encode("utf-8", "replace"))
 
     def add_output(self, name: str, path: str, *, role: str = "data", frames: str | None = None) -> None:
         """Add an output beside the main one. `frames` are those that a sequence has to have: "1-250"."""

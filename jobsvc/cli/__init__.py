@@ -38,6 +38,9 @@ _SECTIONS: Final[Mapping[str, Mapping[str, ListedCommand]]] = MappingProxyType(
             "man": ListedCommand("operation.man", "Write the man pages into a directory."),
             "demo": ListedCommand("demo", "Try the service with sample jobs and a live render."),
         },
+        "Farm": {
+            "farm": ListedCommand("render.hooks", "Write the directory of a job, one command for each step."),
+        },
         "Client": {
             "login": ListedCommand("client.account", "Save the URL and the token of a service in a profile."),
             "logout": ListedCommand("client.account", "Remove the saved URL and token."),

@@ -15,6 +15,7 @@ from jobsvc.cli import main
 ROOT = Path(__file__).parents[2]
 
 SERVICE = ["serve", "token", "secrets", "check", "config", "healthcheck", "systemd-unit", "man", "demo"]
+FARM = ["farm"]
 CLIENT = [
     "login",
     "logout",
@@ -53,24 +54,25 @@ def test_unknown_command_is_wrong_usage() -> None:
 
 
 def test_commands_are_listed_in_order_of_first_use() -> None:
-    assert list(main.list_commands(click.Context(main))) == [*SERVICE, *CLIENT]
+    assert list(main.list_commands(click.Context(main))) == [*SERVICE, *FARM, *CLIENT]
 
 
-def test_help_lists_the_commands_of_the_service_and_of_the_client() -> None:
+def test_help_lists_the_commands_by_who_uses_them() -> None:
     page = CliRunner().invoke(main, ["--help"]).output
-    service, client = page.partition("Service:\n")[2].split("\nClient:\n")
+    service, farm, client = re.split(r"\n(?:Farm|Client):\n", page.partition("Service:\n")[2])
     assert re.findall(r"^  ([\w-]+)", service, re.MULTILINE) == SERVICE
+    assert re.findall(r"^  (\w+)", farm, re.MULTILINE) == FARM
     assert re.findall(r"^  (\w+)", client, re.MULTILINE) == CLIENT
 
 
-@pytest.mark.parametrize("name", [*SERVICE, *CLIENT])
+@pytest.mark.parametrize("name", [*SERVICE, *FARM, *CLIENT])
 def test_summary_of_the_list_is_that_of_the_command(name: str) -> None:
     page = " ".join(CliRunner().invoke(main, ["--help"], terminal_width=200).output.split())
     assert f" {name} {command(name).get_short_help_str(200).removesuffix('.')}. " in f"{page} "
 
 
-@pytest.mark.parametrize("name", CLIENT)
-def test_help_of_each_client_command_has_an_example(name: str) -> None:
+@pytest.mark.parametrize("name", [*FARM, *CLIENT])
+def test_help_of_each_command_for_users_has_an_example(name: str) -> None:
     page = CliRunner().invoke(main, [name, "--help"]).output
     assert "Examples:\n" in page
     assert re.search(rf"^    ?.*jobsvc {name}", page.partition("Examples:\n")[2], re.MULTILINE)

@@ -1,0 +1,1 @@
+"""Commands for the farm, which write job directories."""

@@ -1,0 +1,148 @@
+"""jobsvc farm: write a job from the hooks of a render manager or from a shell script.
+
+Each command reads the record, changes it and writes it, so only one program may write a job at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec
+
+import click
+
+from jobsvc.cli.client.parameters import examples
+from jobsvc.cli.render.root_option import job_errors, jobs_root_option
+from jobsvc.farm import Job
+
+P = ParamSpec("P")
+
+ROLES: Final = ("main", "preview", "thumbnail", "data")
+
+
+def _job_command(call: Callable[Concatenate[Job, P], None]) -> Callable[..., None]:
+    """Give a command the option --jobs-root and the argument ID, and call it with the job."""
+
+    @jobs_root_option
+    @click.argument("job_id", metavar="ID")
+    @wraps(call)
+    def command(jobs_root: Path, job_id: str, *args: P.args, **options: P.kwargs) -> None:
+        with job_errors():
+            call(Job.open(jobs_root, job_id), *args, **options)
+
+    return command
+
+
+@click.group(
+    epilog=examples(
+        "export JOBSVC_JOBS_ROOT=/srv/farm/jobs",
+        "jobsvc farm create --owner acme --id title-0042 --output output/title.mp4",
+        "jobsvc farm progress title-0042 40 --phase beauty --frames 100/250",
+        "render.sh 2>&1 | jobsvc farm log title-0042",
+        "jobsvc farm complete title-0042",
+        "jobsvc farm fail title-0042 'no licence for the renderer'",
+    )
+)
+def farm() -> None:
+    """Write the directory of a job, one command for each step.
+
+    For hooks of a render manager and for shell scripts. `jobsvc run` does all of this around one command.
+    """
+
+
+@farm.command()
+@jobs_root_option
+@click.option("--owner", required=True, help="Who may see the job: tokens are created for an owner.")
+@click.option("--id", "job_id", help="Id of the job, the name of its directory [default: a new UUID]")
+@click.option(
+    "--output", metavar="PATH", help="Main output, in the job's directory: a file, sequence or directory."
+)
+@click.option("--project", metavar="TEXT", help="What is rendered, for people to read.")
+@click.option("--metadata", metavar="JSON", help="A JSON object that clients get as it is.")
+@click.option("--keep-outputs", is_flag=True, help="Keep what an earlier attempt has rendered.")
+@click.option("--restart", is_flag=True, help="Also if the job is completed.")
+def create(jobs_root: Path, metadata: str | None, **values: Any) -> None:  # noqa: ANN401 - those of Job.create
+    """Create a queued job, or queue the next attempt of a job, and print its id."""
+    with job_errors():
+        click.echo(Job.create(jobs_root, metadata=_object(metadata), **values).id)
+
+
+@farm.command()
+@_job_command
+@click.argument("percent", type=float, required=False)
+@click.option("--phase", metavar="TEXT", help="What is done now.")
+@click.option("--frames", metavar="DONE[/TOTAL]", help="Frames that are rendered, of how many.")
+def progress(job: Job, percent: float | None, phase: str | None, frames: str | None) -> None:
+    """Set how far a job is: PERCENT, 0 to 100.
+
+    Without a change, it tells that the job is still being rendered: do so at least every few minutes.
+    """
+    job.progress(percent, phase=phase, frames=_frames(frames))
+
+
+@farm.command()
+@_job_command
+def log(job: Job) -> None:
+    """Append the lines of standard input to the log of a job, as they come."""
+    for line in sys.stdin.buffer:
+        job.log(line.decode("utf-8", "replace"))
+
+
+@farm.command()
+@_job_command
+@click.argument("name")
+@click.argument("path")
+@click.option("--role", type=click.Choice(ROLES), default="data", show_default=True, help="What it is for.")
+@click.option("--frames", metavar="FIRST-LAST", help="Frames that a sequence has to have.")
+def output(job: Job, name: str, path: str, role: str, frames: str | None) -> None:
+    """Add an output to a job: NAME in URLs, and PATH in the job's directory."""
+    job.add_output(name, path, role=role, frames=frames)
+
+
+@farm.command()
+@_job_command
+def complete(job: Job) -> None:
+    """End a job as completed, or as failed if an output is missing."""
+    job.complete()
+
+
+@farm.command()
+@_job_command
+@click.argument("error")
+def fail(job: Job, error: str) -> None:
+    """End a job as failed: ERROR is one sentence for people."""
+    job.fail(error)
+
+
+@farm.command()
+@_job_command
+def cancel(job: Job) -> None:
+    """End a job as canceled."""
+    job.cancel()
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
+    if not isinstance(value, dict):
+        raise click.BadParameter('not a JSON object such as {"shot": "op_0010"}', param_hint="--metadata")
+    return value
+
+
+def _frames(text: str | None) -> tuple[int, int | None] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", text, re.ASCII)
+    if match is None:
+        raise click.BadParameter(
+            f"{text!r} is not DONE or DONE/TOTAL, such as 100/250", param_hint="--frames"
+        )
+    return int(match[1]), None if match[2] is None else int(match[2])

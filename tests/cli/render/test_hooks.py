@@ -1,0 +1,106 @@
+"""Hooks write a job step by step with `jobsvc farm`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobsvc import farm
+from jobsvc.cli import main
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory for jobs, which the commands use."""
+    monkeypatch.setattr(farm, "STABLE_S", 0.01)
+    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
+    monkeypatch.setenv("JOBSVC_JOBS_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def run(*words: str, text: str | None = None) -> Result:
+    return CliRunner().invoke(main, ["farm", *words], input=text)
+
+
+def created(*options: str) -> None:
+    result = run("create", "--owner", "acme", "--id", "title", *options)
+    assert (result.exit_code, result.output) == (0, "title\n")
+
+
+def record(root: Path) -> dict[str, Any]:
+    return dict(json.loads((root / "title" / "status.json").read_bytes()))
+
+
+def test_job_is_written_from_queued_to_completed(root: Path) -> None:
+    created("--output", "output/title.mp4", "--project", "title.blend", "--metadata", '{"shot": "op_0010"}')
+    assert record(root)["status"] == "queued"
+    assert run("progress", "title", "40", "--phase", "beauty", "--frames", "100/250").exit_code == 0
+    found = record(root)
+    assert {key: found[key] for key in ("status", "progress", "phase", "framesDone", "framesTotal")} == {
+        "status": "rendering", "progress": 40, "phase": "beauty", "framesDone": 100, "framesTotal": 250,
+    }  # fmt: skip
+    assert run("log", "title", text="first\nsecond").exit_code == 0
+    assert (root / "title" / "render.log").read_text() == "first\nsecond\n"
+    (root / "title" / "output" / "title.mp4").write_bytes(b"film")
+    (root / "title" / "output" / "title.jpg").write_bytes(b"image")
+    assert run("output", "title", "preview", "output/title.jpg", "--role", "preview").exit_code == 0
+    assert run("complete", "title").exit_code == 0
+    assert record(root)["status"] == "completed"
+    assert record(root)["outputs"][0]["role"] == "preview"
+
+
+def test_job_without_its_output_ends_as_failed(root: Path) -> None:
+    created("--output", "output/title.mp4")
+    result = run("complete", "title")
+    assert (result.exit_code, result.output) == (1, "Error: output/title.mp4 is missing\n")
+    assert (record(root)["status"], record(root)["error"]) == ("failed", "output/title.mp4 is missing")
+
+
+def test_job_fails_with_a_reason(root: Path) -> None:
+    created()
+    assert run("fail", "title", "no licence").exit_code == 0
+    assert (record(root)["status"], record(root)["error"]) == ("failed", "no licence")
+    created()
+    assert (record(root)["status"], record(root)["attempt"]) == ("queued", 2)
+
+
+def test_job_is_canceled(root: Path) -> None:
+    created()
+    assert run("cancel", "title").exit_code == 0
+    assert record(root)["status"] == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["progress", "other", "3"], "create the job first"),
+        (["create", "--owner", "acme", "--id", "../x"], "is no job id"),
+        (["create", "--owner", "other", "--id", "title"], "belongs to 'acme'"),
+    ],
+)
+def test_fault_is_one_line(words: list[str], message: str) -> None:
+    created()
+    result = run(*words)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert message in result.output
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["progress", "title", "--frames", "few"], "is not DONE or DONE/TOTAL"),
+        (["create", "--owner", "acme", "--metadata", "{"], "not JSON"),
+        (["create", "--owner", "acme", "--metadata", "[]"], "not a JSON object"),
+    ],
+)
+def test_wrong_use_names_the_option(words: list[str], message: str) -> None:
+    created()
+    result = run(*words)
+    assert result.exit_code == 2
+    assert message in result.output
