@@ -58,7 +58,7 @@ MAX_LOG_BACKLOG = 16 * 1024 * 1024
 Record = dict[str, Any]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_PLACEHOLDER = re.compile(r"#+|@+|%(?:0[1-9])?d|\$F[1-9]?")
+_PLACEHOLDER = re.compile(r"#+|@+|%(?:0([1-9]))?d|\$F([1-9])?")
 _END_STATES = ("completed", "failed", "canceled")
 _logger = logging.getLogger("jobsvc.farm")
 
@@ -113,7 +113,7 @@ class Job:
         values = {"projectPath": project, "outputPath": output, "metadata": metadata}
         record = {"id": job_id, "status": "queued", "owner": owner, "createdAt": _now(), "attempt": 1}
         record.update((key, value) for key, value in values.items() if value is not None)
-        path = Path(jobs_root, job_id)
+        path = Path(jobs_root, job_id).absolute()
         if path.exists():
             record = _next_attempt(path, record, restart=restart, keep_outputs=keep_outputs)
         else:
@@ -123,7 +123,7 @@ class Job:
     @classmethod
     def open(cls, jobs_root: str | os.PathLike[str], job_id: str) -> Job:
         """Continue the attempt of a job, as programs do that run one after another. Raises JobError."""
-        path = Path(jobs_root, job_id)
+        path = Path(jobs_root, job_id).absolute()
         record = _read_record(path) if _ID.fullmatch(job_id) else None
         if record is None:
             raise JobError(f"{path} has no valid status.json: create the job first")
@@ -133,6 +133,11 @@ class Job:
     def id(self) -> str:
         """The name of the directory."""
         return self.path.name
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt; 1 for the first."""
+        return _attempt_of(self._record)
 
     @property
     def status(self) -> str:
@@ -218,12 +223,16 @@ class Job:
 
         Otherwise it ends as failed, and JobError is raised.
         """
-        problem = _wait_for_outputs(self.path, _outputs_of(self._record))
+        problem = self.check_outputs()
         if problem is None:
             self._end("completed", progress=100)
         else:
             self.fail(problem)
             raise JobError(problem)
+
+    def check_outputs(self) -> str | None:
+        """Wait until all outputs are complete. Returns what is wrong with them, or None."""
+        return _wait_for_outputs(self.path, _outputs_of(self._record))
 
     def fail(self, error: str) -> None:
         """End the job as failed. `error` is one sentence for people."""
@@ -529,12 +538,29 @@ def _files(folder: Path, path: str) -> list[tuple[Path, int | None]]:
         ]
     if whole.is_file():
         return [(whole, None)]
-    before, *rest = _PLACEHOLDER.split(whole.name)
-    if len(rest) != 1 or not whole.parent.is_dir():
+    frame_of = _frame_parser(whole.name)
+    if frame_of is None or not whole.parent.is_dir():
         return []
-    frame = re.compile(re.escape(before) + r"(-?\d+)" + re.escape(rest[0]))
-    matches = [(file, frame.fullmatch(file.name)) for file in whole.parent.iterdir()]
-    return [(file, int(match[1])) for file, match in matches if match and file.is_file()]
+    frames = [(file, frame_of(file.name)) for file in whole.parent.iterdir()]
+    return [(file, frame) for file, frame in frames if frame is not None and file.is_file()]
+
+
+def _frame_parser(pattern: str) -> Callable[[str], int | None] | None:
+    """Return a function from file names to frame numbers; None if the pattern has no placeholder."""
+    placeholders = list(_PLACEHOLDER.finditer(pattern))
+    if len(placeholders) != 1:
+        return None
+    match = placeholders[0]
+    digits = len(match[0]) if match[0][0] in "#@" else int(match[1] or match[2] or 1)
+    # A number may have more digits, but no more zeros. A sign is another character, or replaces a zero.
+    number = f"-?[0-9]{{{digits}}}|-[0-9]{{{max(digits - 1, 1)}}}|-?[1-9][0-9]{{{digits},17}}"
+    name = re.compile(f"{re.escape(pattern[: match.start()])}({number}){re.escape(pattern[match.end() :])}")
+
+    def frame_of(file: str) -> int | None:
+        found = name.fullmatch(file)
+        return int(found[1]) if found else None
+
+    return frame_of
 
 
 def _remove_outputs(folder: Path, outputs: Iterable[Record]) -> None:

@@ -17,6 +17,7 @@ import click
 
 from jobsvc.cli.client.parameters import examples
 from jobsvc.cli.render.root_option import job_errors, jobs_root_option
+from jobsvc.domain.status_schema import SCHEMA_TEXT
 from jobsvc.farm import Job
 
 P = ParamSpec("P")
@@ -123,6 +124,12 @@ def fail(job: Job, error: str) -> None:
 def cancel(job: Job) -> None:
     """End a job as canceled."""
     job.cancel()
+
+
+@farm.command()
+def schema() -> None:
+    """Print the JSON Schema of status.json, for editors and for programs that write it."""
+    click.echo(SCHEMA_TEXT, nl=False)
 
 
 def _object(text: str | None) -> dict[str, Any] | None:

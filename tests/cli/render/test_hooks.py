@@ -104,3 +104,7 @@ def test_wrong_use_names_the_option(words: list[str], message: str) -> None:
     result = run(*words)
     assert result.exit_code == 2
     assert message in result.output
+
+
+def test_schema_is_printed() -> None:
+    assert json.loads(run("schema").output)["title"] == "status.json"

@@ -1,0 +1,1 @@
+"""Runs a renderer and writes its job."""

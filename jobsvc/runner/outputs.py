@@ -1,0 +1,123 @@
+"""Where a renderer writes, and what becomes an output of the job.
+
+A renderer writes into a directory of its attempt, `.render-1/`, from which complete files are renamed. What a
+killed attempt has written is thus never taken for an output.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+from jobsvc.farm import JobError
+
+_PREFIX: Final = ".render-"
+_FRAME: Final = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
+"""The last number of a file name."""
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
+
+
+class NamedOutput(NamedTuple):
+    """An output for the record."""
+
+    name: str
+    path: str
+
+
+def attempt_directory(job: Path, attempt: int) -> Path:
+    """Create the directory of an attempt, and remove those of earlier ones."""
+    for old in job.glob(f"{_PREFIX}*"):
+        shutil.rmtree(old, ignore_errors=True)
+    folder = job / f"{_PREFIX}{attempt}"
+    folder.mkdir()
+    return folder
+
+
+def publish(folder: Path, job: Path) -> list[str]:
+    """Rename all files of an attempt's directory into the job. Returns their paths in the job."""
+    paths = sorted(_files(folder))
+    for path in paths:
+        _sync(folder / path)
+        (job / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).replace(job / path)
+    shutil.rmtree(folder, ignore_errors=True)
+    return paths
+
+
+def count_files(folder: Path) -> int:
+    """Return the number of files that a renderer has written so far."""
+    return sum(1 for _ in _files(folder))
+
+
+def paths_in_job(files: Iterable[str], folder: Path, job: Path) -> list[str]:
+    """Return the paths of files that a renderer has named, as they are in the job after `publish`.
+
+    Files that do not exist are left out. Raises JobError if one is outside of the job's directory.
+    """
+    paths = []
+    for file in files:
+        whole = Path(os.path.abspath(file))  # noqa: PTH100 - without following links
+        if not whole.is_file():
+            continue
+        if not whole.is_relative_to(job):
+            raise JobError(f"{file} is not in the directory of the job: write to {{output}} or below {{job}}")
+        paths.append(str(whole.relative_to(folder if whole.is_relative_to(folder) else job)))
+    return list(dict.fromkeys(paths))
+
+
+def group_outputs(paths: Iterable[str]) -> list[NamedOutput]:
+    """Return outputs for files: several that differ only in their last number are a sequence."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        match = _FRAME.fullmatch(name)
+        key = (folder, match[1], match[3]) if match else (folder, name, "")
+        groups.setdefault(key, []).append(path)
+    names: set[str] = set()
+    outputs: list[NamedOutput] = []
+    for (folder, before, after), files in groups.items():
+        path = (
+            files[0]
+            if len(files) == 1
+            else str(PurePosixPath(folder, f"{before}{_placeholder(files)}{after}"))
+        )
+        outputs.append(
+            NamedOutput(_unused_name(PurePosixPath(before or folder or "output").stem, names), path)
+        )
+    return outputs
+
+
+def _placeholder(files: list[str]) -> str:
+    """Return the placeholder for the frame number: its digits, or one # if they differ in number."""
+    numbers = [match[2] for file in files if (match := _FRAME.fullmatch(file.rpartition("/")[2]))]
+    widths = {len(number) for number in numbers}
+    is_padded = len(widths) == 1 or any(number.startswith("0") for number in numbers)
+    return "#" * min(widths) if is_padded else "#"
+
+
+def _unused_name(text: str, names: set[str]) -> str:
+    base = _NO_NAME.sub("-", text).strip("._-")[:60] or "output"
+    name = next(
+        name for name in (base, *(f"{base}-{number}" for number in range(2, 1000))) if name not in names
+    )
+    names.add(name)
+    return name
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for parent, _, names in os.walk(folder):
+        yield from (str(Path(parent, name).relative_to(folder)) for name in names)
+
+
+def _sync(path: Path) -> None:
+    with suppress(OSError):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
