@@ -48,7 +48,7 @@ FINAL_TIMEOUT_S = 600.0
 """How long it is tried to write the final state."""
 STABLE_S = 1.0
 """An output is complete if its size and time have not changed for so long."""
-OUTPUT_TIMEOUT_S = 30.0
+OUTPUT_TIMEOUT_S = 10.0
 """How long to wait for outputs that are missing, empty or growing: network storage shows files late."""
 ESTIMATE_AFTER_S = 5.0
 """The end is estimated only after so long."""

@@ -39,6 +39,7 @@ _SECTIONS: Final[Mapping[str, Mapping[str, ListedCommand]]] = MappingProxyType(
             "demo": ListedCommand("demo", "Try the service with sample jobs and a live render."),
         },
         "Farm": {
+            "run": ListedCommand("render.run", "Run a renderer, and write its job."),
             "farm": ListedCommand("render.hooks", "Write the directory of a job, one command for each step."),
         },
         "Client": {

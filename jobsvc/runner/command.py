@@ -165,6 +165,7 @@ def _output_streams() -> Iterator[tuple[dict[int, int], list[int]]]:
     if os.isatty(1):
         source, child = pty.openpty()
         _copy_window_size(source)
+        _leave_output_as_it_is(child)
         streams, child_files = {source: 1}, [child, child]
     else:
         (out, child_out), (err, child_err) = os.pipe(), os.pipe()
@@ -179,6 +180,13 @@ def _output_streams() -> Iterator[tuple[dict[int, int], list[int]]]:
 def _copy_window_size(target: int) -> None:
     with suppress(OSError):
         ioctl(target, termios.TIOCSWINSZ, ioctl(1, termios.TIOCGWINSZ, bytes(8)))
+
+
+def _leave_output_as_it_is(terminal: int) -> None:
+    """Do not make a line feed two characters: the terminal of this process does that."""
+    attributes = termios.tcgetattr(terminal)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(terminal, termios.TCSANOW, attributes)
 
 
 def _read(source: int) -> bytes:

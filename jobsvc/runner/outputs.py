@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from jobsvc.farm import JobError
 
 _PREFIX: Final = ".render-"
-_FRAME: Final = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
-"""The last number of a file name."""
+_FRAME: Final = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
+"""The last number of a text."""
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 
 
@@ -29,12 +29,21 @@ class NamedOutput(NamedTuple):
     path: str
 
 
-def attempt_directory(job: Path, attempt: int) -> Path:
-    """Create the directory of an attempt, and remove those of earlier ones."""
-    for old in job.glob(f"{_PREFIX}*"):
-        shutil.rmtree(old, ignore_errors=True)
+def attempt_directory(job: Path, attempt: int, *, keep: bool = False) -> Path:
+    """Create the directory of an attempt, and remove those of earlier ones.
+
+    `keep`: go on with the files of the last one, except the newest, which may be incomplete.
+    """
     folder = job / f"{_PREFIX}{attempt}"
-    folder.mkdir()
+    old = sorted(job.glob(f"{_PREFIX}*"), key=lambda each: each.stat().st_mtime_ns)
+    if keep and old:
+        old.pop().replace(folder)
+        files = [folder / path for path in _files(folder)]
+        if files:
+            max(files, key=lambda file: file.stat().st_mtime_ns).unlink()
+    for each in old:
+        shutil.rmtree(each, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
     return folder
 
 
@@ -72,29 +81,37 @@ def paths_in_job(files: Iterable[str], folder: Path, job: Path) -> list[str]:
 
 def group_outputs(paths: Iterable[str]) -> list[NamedOutput]:
     """Return outputs for files: several that differ only in their last number are a sequence."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
+    groups: dict[tuple[str, str, str], dict[str, str]] = {}
     for path in paths:
         folder, _, name = path.rpartition("/")
-        match = _FRAME.fullmatch(name)
-        key = (folder, match[1], match[3]) if match else (folder, name, "")
-        groups.setdefault(key, []).append(path)
+        before, number, after = _split_at_number(name)
+        groups.setdefault((folder, before, after), {})[path] = number
     names: set[str] = set()
     outputs: list[NamedOutput] = []
-    for (folder, before, after), files in groups.items():
-        path = (
-            files[0]
-            if len(files) == 1
-            else str(PurePosixPath(folder, f"{before}{_placeholder(files)}{after}"))
-        )
-        outputs.append(
-            NamedOutput(_unused_name(PurePosixPath(before or folder or "output").stem, names), path)
-        )
+    for (folder, before, after), numbers in groups.items():
+        path, text = next(iter(numbers)), before or folder
+        if len(numbers) > 1:
+            path = str(PurePosixPath(folder, f"{before}{_placeholder(numbers.values())}{after}"))
+        else:
+            text = PurePosixPath(path).stem
+        name = _unused_name(text, names)
+        names.add(name)
+        outputs.append(NamedOutput(name, path))
     return outputs
 
 
-def _placeholder(files: list[str]) -> str:
-    """Return the placeholder for the frame number: its digits, or one # if they differ in number."""
-    numbers = [match[2] for file in files if (match := _FRAME.fullmatch(file.rpartition("/")[2]))]
+def _split_at_number(name: str) -> tuple[str, str, str]:
+    """Return a file name before, in and after its last number; that of the extension does not count."""
+    stem, dot, extension = name.rpartition(".")
+    if not dot or extension.isdigit():
+        stem, dot, extension = name, "", ""
+    match = _FRAME.fullmatch(stem)
+    before, number, after = match.groups() if match else (stem, "", "")
+    return before, number, f"{after}{dot}{extension}"
+
+
+def _placeholder(numbers: Collection[str]) -> str:
+    """Return the placeholder for numbers: their digits, or one # if they are not padded."""
     widths = {len(number) for number in numbers}
     is_padded = len(widths) == 1 or any(number.startswith("0") for number in numbers)
     return "#" * min(widths) if is_padded else "#"

@@ -5,7 +5,6 @@ Each command reads the record, changes it and writes it, so only one program may
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any, Concatenate, Final, ParamSpec
 import click
 
 from jobsvc.cli.client.parameters import examples
-from jobsvc.cli.render.root_option import job_errors, jobs_root_option
+from jobsvc.cli.render.job_options import job_errors, job_options, jobs_root_option
 from jobsvc.domain.status_schema import SCHEMA_TEXT
 from jobsvc.farm import Job
 
@@ -56,20 +55,11 @@ def farm() -> None:
 
 
 @farm.command()
-@jobs_root_option
-@click.option("--owner", required=True, help="Who may see the job: tokens are created for an owner.")
-@click.option("--id", "job_id", help="Id of the job, the name of its directory [default: a new UUID]")
-@click.option(
-    "--output", metavar="PATH", help="Main output, in the job's directory: a file, sequence or directory."
-)
-@click.option("--project", metavar="TEXT", help="What is rendered, for people to read.")
-@click.option("--metadata", metavar="JSON", help="A JSON object that clients get as it is.")
-@click.option("--keep-outputs", is_flag=True, help="Keep what an earlier attempt has rendered.")
-@click.option("--restart", is_flag=True, help="Also if the job is completed.")
-def create(jobs_root: Path, metadata: str | None, **values: Any) -> None:  # noqa: ANN401 - those of Job.create
+@job_options
+def create(**values: Any) -> None:  # noqa: ANN401 - those of Job.create
     """Create a queued job, or queue the next attempt of a job, and print its id."""
     with job_errors():
-        click.echo(Job.create(jobs_root, metadata=_object(metadata), **values).id)
+        click.echo(Job.create(**values).id)
 
 
 @farm.command()
@@ -130,18 +120,6 @@ def cancel(job: Job) -> None:
 def schema() -> None:
     """Print the JSON Schema of status.json, for editors and for programs that write it."""
     click.echo(SCHEMA_TEXT, nl=False)
-
-
-def _object(text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
-    if not isinstance(value, dict):
-        raise click.BadParameter('not a JSON object such as {"shot": "op_0010"}', param_hint="--metadata")
-    return value
 
 
 def _frames(text: str | None) -> tuple[int, int | None] | None:

@@ -1,0 +1,155 @@
+"""Run a renderer and write its job: log, progress, outputs and the final state."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jobsvc.domain.outputs import sequence_pattern
+from jobsvc.farm import Job, JobError
+from jobsvc.runner.command import Command, Line
+from jobsvc.runner.event import Event, Parse
+from jobsvc.runner.frame_range import FrameRange
+from jobsvc.runner.outputs import attempt_directory, count_files, group_outputs, paths_in_job, publish
+from jobsvc.runner.progress_tracker import ProgressTracker
+
+REPLACED_LINE_INTERVAL_S: Final = 10.0
+"""How often a progress line that the next one replaces is written to the log."""
+COUNT_INTERVAL_S: Final = 2.0
+"""How often the files on disk are counted."""
+OUTPUT_WORD: Final = "{output}"
+JOB_WORD: Final = "{job}"
+NOT_FOUND: Final = 127
+NOT_STARTED: Final = 126
+"""Exit codes of a shell for a command that it cannot start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to render."""
+
+    command: Sequence[str]
+    """Program and arguments; {output} and {job} in them are replaced."""
+    parse: Parse
+    output: str | None = None
+    """Path of the main output in the job's directory."""
+    frames: FrameRange | None = None
+    keep_outputs: bool = False
+    """Whether to go on with the files of the last attempt."""
+
+
+class Render:
+    """One attempt of a job, rendered by a command. Main thread only."""
+
+    def __init__(self, job: Job, plan: Plan) -> None:
+        self._job = job
+        self._plan = plan
+        self._folder = attempt_directory(job.path, job.attempt, keep=plan.keep_outputs)
+        self._tracker = ProgressTracker(plan.frames)
+        self._command = Command(self._arguments(), self._environment())
+        self._logged_at = 0.0
+        self._counted_at = 0.0
+
+    def run(self) -> int:
+        """Render. Returns the exit code of the command, 1 if an output is missing, 128 + N after signal N."""
+        with self._job as job:
+            job.log(f"$ {shlex.join(self._plan.command)}".replace("\n", "\\n"))
+            try:
+                code = self._command.run(self._on_line, self._on_idle)
+            except OSError as error:
+                job.fail(f"{self._plan.command[0]}: {error.strerror}")
+                return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
+            if self._command.canceled_by is not None:
+                job.log(f"Canceled by {signal.Signals(self._command.canceled_by).name}.")
+                job.cancel()
+                return 128 + self._command.canceled_by
+            if code != 0:
+                job.fail(self._failure(code))
+                return code if code > 0 else 128 - code
+            self._complete()
+        return 0
+
+    def _arguments(self) -> list[str]:
+        words = {JOB_WORD: str(self._job.path), OUTPUT_WORD: self._output_path()}
+        arguments = list(self._plan.command)
+        for word, value in words.items():
+            arguments = [argument.replace(word, value) for argument in arguments]
+        return arguments
+
+    def _environment(self) -> Mapping[str, str]:
+        return {"JOBSVC_JOB_DIR": str(self._job.path), "JOBSVC_OUTPUT": self._output_path()}
+
+    def _output_path(self) -> str:
+        """Return where the renderer writes the main output; its directory exists."""
+        path = self._plan.output or ""
+        whole = self._folder / path
+        (whole if path.endswith("/") else whole.parent).mkdir(parents=True, exist_ok=True)
+        return f"{whole}/" if path.endswith("/") else str(whole)
+
+    def _on_line(self, line: Line) -> None:
+        event = self._plan.parse(line.text)
+        is_progress = line.is_replaced and time.monotonic() < self._logged_at + REPLACED_LINE_INTERVAL_S
+        if not is_progress:
+            self._job.log(line.text)
+        if line.is_replaced and not is_progress:
+            self._logged_at = time.monotonic()
+        if event is not None:
+            self._tracker.add(event)
+            self._tell_progress()
+
+    def _on_idle(self) -> None:
+        """Count the frames on disk. The newest may be incomplete."""
+        if self._plan.frames is None or time.monotonic() < self._counted_at + COUNT_INTERVAL_S:
+            return
+        self._counted_at = time.monotonic()
+        if (files := count_files(self._folder)) > 1:
+            self._tracker.add(Event(done=files - 1))
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        tracker = self._tracker
+        frames = None if tracker.frames_done is None else (tracker.frames_done, tracker.frames_total)
+        self._job.progress(tracker.percent, phase=tracker.phase, frames=frames)
+
+    def _failure(self, code: int) -> str:
+        """Return one sentence about a command that has failed."""
+        program = Path(self._plan.command[0]).name
+        if code < 0:
+            name = signal.Signals(-code).name
+            what = f"{program} was ended by {name}"
+        else:
+            what = f"{program} exited with code {code}"
+        return f"{what}: {self._tracker.error}" if self._tracker.error else what
+
+    def _complete(self) -> None:
+        job, plan = self._job, self._plan
+        reported = [] if plan.output else paths_in_job(self._tracker.outputs, self._folder, job.path)
+        written = publish(self._folder, job.path)
+        if plan.output is None:
+            for number, (name, path) in enumerate(group_outputs(reported or written)):
+                job.add_output(name, path, role="data" if number else "main")
+        elif plan.frames is not None and plan.frames.is_contiguous and _is_sequence(plan.output):
+            frames = f"{plan.frames.first}-{plan.frames.last}"
+            job.add_output("main", plan.output, role="main", frames=frames)
+        problem = job.check_outputs()
+        if problem is None:
+            job.complete()
+            return
+        problem = _with_reason(problem, written, self._tracker.error)
+        job.fail(problem)
+        raise JobError(problem)
+
+
+def _is_sequence(path: str) -> bool:
+    return sequence_pattern(path.rpartition("/")[2]) is not None
+
+
+def _with_reason(problem: str, written: Sequence[str], error: str | None) -> str:
+    if error is not None:
+        return f"{problem}; the renderer printed: {error}"
+    return f"{problem}; the renderer wrote {', '.join(written[:3])}" if written else problem
