@@ -10,7 +10,7 @@ DEMO := $(if $(shell command -v ffmpeg),.,.[demo])
 # Each test process imports all tests: 8 s from bytecode, 17 s without. Tests start several hundred programs more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-quick fuzz check bench format
+.PHONY: demo test test-renderers test-quick fuzz check bench format
 
 demo: $(DEMO_STAMP)
 	$(RUN) jobsvc demo
@@ -25,6 +25,14 @@ test: $(STAMP)
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report
 	$(RUN) tests.checks.coverage_floors
+
+# Renders with Blender of Debian, and with bpy in a virtual environment of its own (1.5 GB).
+BPY := $(VENV)/bpy
+test-renderers: $(STAMP)
+	command -v blender >/dev/null || apt-get install --yes --no-install-recommends blender
+	test -x $(BPY)/bin/python || $(PYTHON) -m venv $(BPY)
+	$(BPY)/bin/python -m pip install --quiet bpy==5.0.1
+	JOBSVC_TEST_BPY=$(BPY)/bin/python $(RUN) pytest tests/runner/test_real_renderers.py
 
 # Tests of single modules that do not start the service, without coverage.
 QUICK := $(addprefix tests/,domain settings observe storage index/catalogue index/queries web/headers)

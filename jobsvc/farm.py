@@ -144,11 +144,15 @@ class Job:
         """One of queued, rendering, completed, failed and canceled."""
         return str(self._record["status"])
 
-    def __enter__(self) -> Job:  # noqa: PYI034 - typing.Self is in Python 3.11 and newer
+    def start(self) -> None:
+        """Begin to render, and write in a thread from now on, until the job ends. A block does this, too."""
         self._writer.start()
+        self.progress()
+
+    def __enter__(self) -> Job:  # noqa: PYI034 - typing.Self is in Python 3.11 and newer
         if threading.current_thread() is threading.main_thread():
             self._restore_handler = _handle_sigterm()
-        self.progress()
+        self.start()
         return self
 
     def __exit__(

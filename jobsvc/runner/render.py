@@ -130,6 +130,9 @@ class Render:
         job, plan = self._job, self._plan
         reported = [] if plan.output else paths_in_job(self._tracker.outputs, self._folder, job.path)
         written = publish(self._folder, job.path)
+        self._tracker.finish()
+        if self._tracker.frames_total is not None:
+            job.progress(frames=(self._tracker.frames_total, self._tracker.frames_total))
         if plan.output is None:
             for number, (name, path) in enumerate(group_outputs(reported or written)):
                 job.add_output(name, path, role="data" if number else "main")
@@ -150,6 +153,6 @@ def _is_sequence(path: str) -> bool:
 
 
 def _with_reason(problem: str, written: Sequence[str], error: str | None) -> str:
-    if error is not None:
-        return f"{problem}; the renderer printed: {error}"
-    return f"{problem}; the renderer wrote {', '.join(written[:3])}" if written else problem
+    if written:
+        return f"{problem}; the renderer wrote {', '.join(written[:3])}"
+    return f"{problem}; the renderer printed: {error}" if error else problem

@@ -1,0 +1,167 @@
+"""Real renderers, from queued to the verified download: progress rises, and the outputs are listed.
+
+Blender and bpy are large: `make test-renderers` installs them, and other runs skip these tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.conftest import Serve
+from tests.programs.external_programs import needs
+from tests.programs.service_runner import Service
+
+ROOT: Final = Path(__file__).parents[2]
+ADD_ON: Final = ROOT / "docs" / "integrations" / "blender" / "jobsvc_blender.py"
+SCENE: Final = """
+import bpy
+scene = bpy.context.scene
+scene.render.engine = "CYCLES"
+scene.cycles.samples = 64
+scene.cycles.use_denoising = False
+scene.render.resolution_x = scene.render.resolution_y = 160
+scene.frame_end = 4
+"""
+POV_SCENE: Final = """
+camera { location <0, 1, -4> look_at 0 }
+light_source { <5, 5, -5> color rgb 1 }
+sphere { <sin(clock * 6), 0, 0>, 1 pigment { color rgb <1, 0.5, 0> } }
+"""
+BPY_PYTHON: Final = os.environ.get("JOBSVC_TEST_BPY", "")
+"""A Python that has bpy."""
+
+
+@asynccontextmanager
+async def rendering(command: Sequence[object], **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a command, which has to succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command),
+        env=os.environ | variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output = asyncio.create_task(process.communicate())
+    yield process
+    text, _ = await output
+    assert process.returncode == 0, text.decode()
+
+
+async def followed(service: Service, process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
+    """Poll the job that a process renders until it has ended. Returns each different state."""
+    states: list[dict[str, Any]] = []
+    async with asyncio.timeout(40):
+        while not states or not states[-1]["done"]:
+            assert process.returncode in (None, 0)
+            answer = await service.get("/api/jobs/title")
+            if answer.status == 200 and answer.json() not in states:
+                states.append(answer.json())
+            await asyncio.sleep(0.02)
+    return states
+
+
+async def check(service: Service, states: list[dict[str, Any]]) -> None:
+    """Check that progress rose, and that each output is what was rendered."""
+    final = states[-1]
+    progress = [state["progress"] for state in states]
+    assert final["status"] == "completed", final
+    assert progress == sorted(progress)
+    assert any(0 < value < 100 for value in progress), progress
+    assert final["outputs"]
+    files = await service.get(f"/api/jobs/{final['id']}/files")
+    for file in files.json()["files"]:
+        download = await service.get(file["downloadUrl"])
+        assert download.status == 200
+        assert len(download.body) == file["size"] > 0
+
+
+def jobsvc_run(root: Path, *words: object) -> list[object]:
+    options = ["--jobs-root", root, "--owner", "anna", "--id", "title"]
+    return [sys.executable, "-m", "jobsvc", "run", *options, *words]
+
+
+@pytest.fixture
+async def service(serve: Serve) -> Service:
+    return await serve()
+
+
+@needs("ffmpeg")
+async def test_ffmpeg(service: Service, jobs_root: Path) -> None:
+    source = ["-re", "-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=2"]
+    command = jobsvc_run(jobs_root, "--frames", "1-50", "--output", "output/title.mp4")
+    async with rendering([*command, "--", "ffmpeg", "-stats_period", "0.2", *source, "{output}"]) as process:
+        states = await followed(service, process)
+    await check(service, states)
+    film = await asyncio.to_thread((jobs_root / "title" / "output" / "title.mp4").read_bytes)
+    assert hashlib.sha256((await service.download("title")).body).digest() == hashlib.sha256(film).digest()
+
+
+@needs("povray")
+async def test_povray(service: Service, jobs_root: Path, tmp_path: Path) -> None:
+    scene = tmp_path / "title.pov"
+    await asyncio.to_thread(scene.write_text, POV_SCENE)
+    command = jobsvc_run(jobs_root, "--frames", "1-6", "--output", "output/title#.png")
+    words = ["povray", f"+I{scene}", "+O{job}/output/title.png", "+W320", "+H240", "+KFF6", "-D"]
+    async with rendering([*command, "--", *words]) as process:
+        states = await followed(service, process)
+    await check(service, states)
+    assert states[-1]["framesDone"] == 6
+
+
+@needs("blender")
+async def test_blender_by_its_output(service: Service, jobs_root: Path, tmp_path: Path) -> None:
+    scene = tmp_path / "scene.py"
+    await asyncio.to_thread(scene.write_text, SCENE)
+    command = jobsvc_run(jobs_root, "--frames", "1-4", "--output", "output/title.####.png")
+    blender = ["blender", "-b", "--factory-startup", "--python", scene, "-o", "{output}", "-a"]
+    async with rendering([*command, "--", *blender]) as process:
+        states = await followed(service, process)
+    await check(service, states)
+    assert states[-1]["framesDone"] == 4
+
+
+@pytest.fixture
+def add_on(tmp_path: Path, jobs_root: Path) -> dict[str, str]:
+    """Install the add-on as its page says. Returns the environment for Blender."""
+    folder = tmp_path / "scripts" / "addons"
+    folder.mkdir(parents=True)
+    shutil.copy(ADD_ON, folder)
+    shutil.copy(ROOT / "jobsvc" / "farm.py", folder / "jobsvc_farm.py")
+    return {
+        "BLENDER_USER_SCRIPTS": str(folder.parent),
+        "JOBSVC_JOBS_ROOT": str(jobs_root),
+        "JOBSVC_OWNER": "anna",
+        "JOBSVC_JOB_ID": "title",
+    }
+
+
+@needs("blender")
+async def test_blender_by_the_add_on(service: Service, add_on: dict[str, str], tmp_path: Path) -> None:
+    scene = tmp_path / "scene.py"
+    await asyncio.to_thread(scene.write_text, SCENE)
+    words = ["--addons", "jobsvc_blender", "--python", scene, "-a"]
+    async with rendering(["blender", "-b", "--factory-startup", *words], **add_on) as process:
+        states = await followed(service, process)
+    await check(service, states)
+    assert states[-1]["framesDone"] == 4
+
+
+@pytest.mark.skipif(not BPY_PYTHON, reason="JOBSVC_TEST_BPY does not name a Python with bpy")
+async def test_bpy_by_the_add_on(service: Service, add_on: dict[str, str]) -> None:
+    enable = (
+        "import bpy, addon_utils; bpy.ops.wm.read_factory_settings(); addon_utils.enable('jobsvc_blender')"
+    )
+    script = f"{enable}\n{SCENE}\nbpy.ops.render.render(animation=True)"
+    async with rendering([BPY_PYTHON, "-c", script], **add_on) as process:
+        states = await followed(service, process)
+    await check(service, states)
+    assert states[-1]["framesDone"] == 4
