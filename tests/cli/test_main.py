@@ -15,7 +15,7 @@ from jobsvc.cli import main
 ROOT = Path(__file__).parents[2]
 
 SERVICE = ["serve", "token", "secrets", "check", "config", "healthcheck", "systemd-unit", "man", "demo"]
-FARM = ["farm"]
+FARM = ["run", "farm"]
 CLIENT = [
     "login",
     "logout",

@@ -8,9 +8,13 @@ from urllib.parse import urlsplit
 from playwright.async_api import Page, expect
 
 from tests.conftest import MakeJob, Serve
+from tests.eventually import until_equal
 from tests.page.conftest import OpenPage
 
 MAX_BYTES: Final = 5_000
+# The modules that are fetched after the first screen, and have arrived.
+LATER_MODULES: Final = """performance.getEntriesByType("resource").filter(
+  ({ name, responseEnd }) => responseEnd && /\\/(job|log)_page\\.js$/.test(name)).length"""
 
 
 async def test_second_visit_transfers_next_to_nothing_of_the_page(
@@ -19,6 +23,7 @@ async def test_second_visit_transfers_next_to_nothing_of_the_page(
     make_job()
     page = await open_page(await serve())
     await expect(page.get_by_text("job-1")).to_be_visible()
+    await until_equal(lambda: page.evaluate(LATER_MODULES), 2)
     received = await count_bytes(page)
     await page.goto("./")
     await expect(page.get_by_text("job-1")).to_be_visible()

@@ -60,8 +60,9 @@ def run(
     command: tuple[str, ...],
     **job_values: Any,  # noqa: ANN401 - those of Job.create
 ) -> None:
-    """Run a renderer, and write its job: log, progress, outputs and the final state.
+    """Run a renderer, and write its job.
 
+    The job has its log, its progress, its outputs and the final state.
     In COMMAND, {output} is the path to write the main output to, and {job} the directory of the job. Both are
     in its environment, too: JOBSVC_OUTPUT and JOBSVC_JOB_DIR. What has been written to {output} is renamed to
     its place when the command has succeeded. Without --output, the files that the renderer reports become
