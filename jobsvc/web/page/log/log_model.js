@@ -3,9 +3,10 @@
 import { getJson, jobUrl } from "../api.js";
 import { countNewlines, join, parseFragment, readBlocks, searchBytes, splitLines } from "./log_lines.js";
 
-const NEAR = 256 * 1024; // bytes before and after the reader's position that are in memory; at most twice as many
+const NEAR = 256 * 1024; // bytes before and after the reader's position that are read; at most twice as many are kept
 const COUNTED = 16 * 1024 * 1024; // the lines of logs of up to so many bytes are counted without being asked to
 const SEARCHED = [1024 * 1024, 64 * 1024 * 1024]; // bytes of the first and of the largest part that is searched at once
+const WHOLE = 2 ** 53; // no log has more bytes
 const RECONNECT_MS = 5000;
 
 /** Return what is known of a log at first. */
@@ -15,7 +16,7 @@ const newLog = () => ({
   bytes: new Uint8Array(),
   lines: [], // of `bytes`
   points: [{ offset: 0, number: 1 }], // numbers of lines, as far as they have been counted
-  anchor: null, // the line at the top of the window, {offset, rows}; null: the end, which is followed
+  anchor: null, // what is at the top of the window: {offset, rows} after the start of a line; null: the end is followed
   newLines: 0, // since the end was left
   search: null, // {query, found, from, to, current}: offsets of lines, and of the part that has been searched
 });
@@ -98,24 +99,15 @@ export class LogModel {
     if (this.status === "queued") this.loadJob();
     if (!this.isLoaded) return;
     if (this.anchor) this.newLines += countNewlines(bytes.subarray(Math.max(0, this.end - offset)));
-    if (offset <= this.end) this.hold(offset, bytes);
+    if (offset <= this.end) this.hold(this.start, join(this.bytes.subarray(0, offset - this.start), bytes));
     this.fill();
     this.onChange();
   }
 
-  /** Have bytes in memory, with what is there if they adjoin, otherwise instead. What is far from the reader is dropped. */
-  hold(offset, added) {
-    const [first, last] = [this.position - 2 * NEAR, this.position + 2 * NEAR];
-    const addedEnd = offset + added.length;
-    if (offset > last || addedEnd < first) return;
-    const isBeside = offset <= this.end && addedEnd >= this.start;
-    const known = isBeside ? this : { start: offset, end: offset, bytes: [] };
-    const start = Math.min(known.start, offset);
-    const bytes = new Uint8Array(Math.max(known.end, addedEnd) - start);
-    bytes.set(known.bytes, known.start - start);
-    bytes.set(added, offset - start);
-    this.start = Math.max(start, first);
-    this.bytes = bytes.slice(this.start - start, last - start);
+  /** Have bytes in memory, as far as they are near the reader. */
+  hold(start, bytes) {
+    this.start = Math.max(start, this.position - 2 * NEAR);
+    this.bytes = bytes.slice(this.start - start, this.position + 2 * NEAR - start);
     this.splitLines();
     if (this.search) searchBytes(this.search, this.start, this.bytes, true);
   }
@@ -136,14 +128,13 @@ export class LogModel {
     return Math.min(this.anchor?.offset ?? this.size, this.size);
   }
 
-  /** The next part to read, `[from, to]`; null: what is near the reader is in memory. */
+  /** The part of the log to read next, `[from, to]`; null: enough of it is in memory. */
   get missing() {
     const { start, end, size, position } = this;
     if (!this.isLoaded) return [-NEAR, 0]; // which tells the size, too
-    const [from, to] = [Math.max(0, position - NEAR), Math.min(size, position + NEAR)];
-    if (position < start || position > end) return [from, to];
-    if (from < start) return [Math.max(0, from - NEAR), start];
-    return to > end ? [end, to + NEAR] : null;
+    const isEnough = (length) => length > NEAR / 4;
+    if ((start === 0 || isEnough(position - start)) && (end === size || isEnough(end - position))) return null;
+    return [Math.max(0, position - NEAR), Math.min(size, position + NEAR)];
   }
 
   /** Read what is near the reader. */
@@ -152,11 +143,14 @@ export class LogModel {
     this.run("view", async (signal) => {
       while (this.missing) {
         const [from, to] = this.missing;
-        let [start, bytes] = [null, new Uint8Array()];
-        for await (const block of this.read(from, to, signal)) [start, bytes] = [start ?? block.start, join(bytes, block.bytes)];
-        if (start === null) this.set(newLog()); // the log is shorter than it was
-        else this.hold(start, bytes);
-        this.isLoaded = from < 0 || start !== null;
+        let [start, bytes] = [0, new Uint8Array()];
+        for await (const block of this.read(from, to, signal)) {
+          start = block.start - bytes.length;
+          bytes = join(bytes, block.bytes);
+        }
+        this.isLoaded = from < 0 || start + bytes.length >= to; // otherwise the log is shorter than it was
+        if (this.isLoaded) this.hold(start, bytes);
+        else this.set(newLog());
       }
       if (this.isUncounted && this.size < COUNTED && !this.tasks.count) this.countLines();
     });
@@ -185,13 +179,11 @@ export class LogModel {
   goTo(fragment) {
     const { unit, from = null } = parseFragment(fragment) ?? {};
     if (unit !== "L") return this.goToOffset(from);
-    this.count(
-      ({ number }) => number > from,
-      () => {
-        const { offset } = this.points.findLast(({ number }, index) => number <= from || index === 0);
-        this.moveTo(this.points.at(-1).number > from ? { offset, number: from, rows: -4 } : null);
-      },
-    );
+    const show = () => {
+      const { offset } = this.points.findLast(({ number }, index) => number <= from || index === 0);
+      this.moveTo(this.points.at(-1).number > from ? { offset, number: from, rows: -4 } : null);
+    };
+    this.count(({ number }) => number > from, show);
   }
 
   /** Show the line at an offset near the top of the window; null: follow the end. */
@@ -205,14 +197,16 @@ export class LogModel {
     this.moving = setTimeout(() => this.fill(), delay);
   }
 
-  /** Count lines, from where counting has ended, until `isEnough` of the last point; then call `done`. */
+  /** Count lines, from where counting has ended, until `isEnough` of a point; then call `done`. */
   count(isEnough, done) {
     const { points } = this;
     this.run("count", async (signal) => {
-      const blocks = isEnough(points.at(-1)) ? [] : this.read(points.at(-1).offset, Number.MAX_SAFE_INTEGER, signal);
+      let point = points.at(-1);
+      const blocks = isEnough(point) ? [] : this.read(point.offset, WHOLE, signal);
       for await (const { start, bytes } of blocks) {
-        points.push({ offset: start + bytes.length, number: points.at(-1).number + countNewlines(bytes) });
-        if (isEnough(points.at(-1))) break;
+        point = { offset: start + bytes.length, number: point.number + countNewlines(bytes) };
+        if (point.offset > points.at(-1).offset) points.push(point);
+        if (isEnough(point)) break;
       }
       done();
     });
@@ -225,19 +219,18 @@ export class LogModel {
 
   /** Search what is in memory for a text; without one, end the search. */
   setQuery(query) {
-    const from = this.lines[0]?.offset ?? 0;
     this.tasks.search?.abort();
-    this.search = query ? { query, found: [], from, to: from, current: null } : null;
-    if (query) searchBytes(this.search, this.start, this.bytes, true);
+    this.search = query ? { query, found: [], current: null } : null;
+    if (query && this.bytes.length) searchBytes(this.search, this.start, this.bytes, true);
     this.onChange();
   }
 
   /** Show the nearest line that contains the text, further back (direction -1) or forward (1) in the log. */
   find(direction) {
-    const { search } = this;
-    if (!search) return;
+    const { search, bottom, anchor } = this;
+    if (search?.to === undefined) return;
     const isBack = direction < 0;
-    const position = search.current ?? (isBack ? this.bottom + 1 : (this.anchor?.offset ?? Infinity));
+    const position = search.current ?? (isBack ? bottom + 1 : (anchor?.offset ?? Infinity));
     this.run("search", async (signal) => {
       for (let [length, most] = SEARCHED; ; length = Math.min(length * 4, most)) {
         const { query, found, from, to } = search;

@@ -13,14 +13,15 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
   const { start, bytes, end, lines, size, anchor, search } = model;
   const scroller = useRef();
   const [, render] = useState();
-  const { clientHeight: height = 800, clientWidth: width = 800, firstElementChild: probe } = scroller.current ?? {};
-  const digits = Math.max(4, String(lines.at(-1)?.number ?? "").length);
-  const columns = isWrapped ? Math.max(20, Math.floor((width - 33) / (probe.offsetWidth / 10)) - digits) : Infinity; // 33: the paddings
-  const rows = useMemo(() => layOut(lines, columns), [lines, columns]);
+  const { clientHeight: height = 800, clientWidth, firstElementChild: probe } = scroller.current ?? {};
+  const digits = Math.max(4, `${lines.at(-1)?.number ?? ""}`.length);
+  const columns = isWrapped ? Math.floor((clientWidth - 33) / (probe.offsetWidth / 10)) - digits : Infinity; // 33: the paddings
+  const rows = useMemo(() => layOut(lines, Math.max(20, columns)), [lines, columns]);
 
   // What is not in memory has space in proportion to its size.
   const perByte = Math.min((rows * ROW) / bytes.length || 0, MAX_HEIGHT / size || 0);
-  const [above, below] = [start * perByte, start * perByte + rows * ROW];
+  const above = start * perByte;
+  const below = above + rows * ROW;
   const total = below + (size - end) * perByte;
   const lineAt = (test) => lines.findLast(test) ?? lines[0];
   const topOf = ({ offset, number, rows: hidden }) => {
@@ -29,9 +30,10 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
     return above + (lineAt((line) => (number ? line.number <= number : line.offset <= offset)).row + hidden) * ROW;
   };
   const top = Math.max(0, Math.min(anchor ? topOf(anchor) : total, total - height));
-  const [first, last] = [top - above, top - above + height].map((pixels) => pixels / ROW);
-  const shown = lines.filter((line) => line.row + line.rows > first - OVERSCAN && line.row < last + OVERSCAN);
-  model.bottom = shown.findLast((line) => line.row < last)?.offset;
+  const first = (top - above) / ROW;
+  const last = first + height / ROW;
+  const shown = lines.filter(({ row, rows: own }) => row + own > first - OVERSCAN && row < last + OVERSCAN);
+  model.bottom = shown.findLast(({ row }) => row < last)?.offset ?? Infinity;
 
   useEffect(() => {
     const observer = new ResizeObserver(render);
@@ -44,20 +46,23 @@ export function LogView({ model, isWrapped, selected, onSelect }) {
   const scroll = () => {
     const position = scroller.current.scrollTop;
     if (Math.abs(position - top) < 1 || !lines.length) return;
-    const row = (position - above) / ROW;
-    const line = lineAt((each) => each.row <= row);
-    if (position + height < above) model.moveTo({ offset: Math.floor(position / perByte), rows: 0 }, JUMP_DELAY_MS);
-    else if (position > below) model.moveTo({ offset: Math.floor(end + (position - below) / perByte), rows: 0 }, JUMP_DELAY_MS);
-    else if (end === size && position + height > total - ROW / 2) model.moveTo(null);
-    else model.moveTo({ offset: line.offset, rows: row - line.row });
+    const isBelow = position > below;
+    if (isBelow || position + height < above) {
+      const offset = Math.floor(isBelow ? end + (position - below) / perByte : position / perByte);
+      return model.moveTo({ offset, rows: 0 }, JUMP_DELAY_MS);
+    }
+    const place = (position - above) / ROW;
+    const { offset, row } = lineAt((line) => line.row <= place);
+    model.moveTo(end === size && position + height > total - ROW / 2 ? null : { offset, rows: place - row });
   };
 
-  const row = (line) => html`<${LogRow} key=${line.offset} line=${line} height=${line.rows * ROW} query=${search?.query}
+  const element = (line) => html`<${LogRow} key=${line.offset} line=${line} height=${line.rows * ROW} query=${search?.query}
     isSelected=${isNamed(selected, line)} isCurrent=${search?.current === line.offset} onSelect=${onSelect} />`;
+  const space = { height: `${total}px`, paddingTop: `${above + (shown[0]?.row ?? 0) * ROW}px` };
   return html`<div class="log-view ${isWrapped ? "wrapped" : ""}" ref=${scroller} onScroll=${scroll} tabindex="0"
     role="region" aria-label="Log" style=${{ "--digits": digits }}>
     <span class="log-probe" aria-hidden="true">0000000000</span>
-    <div class="log-rows" style=${{ height: `${total}px`, paddingTop: `${above + (shown[0]?.row ?? 0) * ROW}px` }}>${shown.map(row)}</div>
+    <div class="log-rows" style=${space}>${shown.map(element)}</div>
   </div>`;
 }
 
