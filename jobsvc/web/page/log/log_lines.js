@@ -90,7 +90,7 @@ export function patternOf(query) {
   return new RegExp(`(${query.replace(/[^\w\s]/g, "\\$&")})`, "i");
 }
 
-/** Return what the fragment of an address names, `{unit, from, to}`: L for lines, B for offsets. Null: nothing. */
+/** Return what a fragment names, `{unit, from, to}`: lines (L12, L12-L20) or an offset (B12). Null: nothing. */
 export function parseFragment(fragment) {
   const [, unit, from, to] = fragment?.match(/^([LB])(\d{1,15})(?:-[LB]?(\d{1,15}))?$/) ?? [];
   return unit ? { unit, from: Number(from), to: Number(to ?? from) } : null;

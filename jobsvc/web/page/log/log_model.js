@@ -3,22 +3,21 @@
 import { getJson, jobUrl } from "../api.js";
 import { countNewlines, join, parseFragment, readBlocks, searchBytes, splitLines } from "./log_lines.js";
 
-const NEAR = 256 * 1024; // bytes before and after the reader's position that are read; at most twice as many are kept
-const COUNTED = 16 * 1024 * 1024; // the lines of logs of up to so many bytes are counted without being asked to
-const SEARCHED = [1024 * 1024, 64 * 1024 * 1024]; // bytes of the first and of the largest part that is searched at once
+const NEAR = 2 ** 18; // bytes before and after the reader's position that are read; at most twice as many are kept
+const COUNTED = 2 ** 24; // the lines of logs of up to so many bytes are counted without being asked to
+const SEARCHED = [2 ** 20, 2 ** 26]; // bytes of the first and of the largest part that is searched at once
 const WHOLE = 2 ** 53; // no log has more bytes
 const RECONNECT_MS = 5000;
 
-/** Return what is known of a log at first. */
 const newLog = () => ({
   size: 0,
   start: 0, // offset of `bytes`, which are in memory
   bytes: new Uint8Array(),
   lines: [], // of `bytes`
   points: [{ offset: 0, number: 1 }], // numbers of lines, as far as they have been counted
-  anchor: null, // what is at the top of the window: {offset, rows} after the start of a line; null: the end is followed
+  anchor: null, // the top of the window, {offset, rows}: rows below a line; null: the end is followed
   newLines: 0, // since the end was left
-  search: null, // {query, found, from, to, current}: offsets of lines, and of the part that has been searched
+  search: null, // as in searchBytes, with the line that is shown as `current`
 });
 
 export class LogModel {
@@ -80,7 +79,7 @@ export class LogModel {
     Object.values(this.tasks).forEach((task) => task.abort());
   }
 
-  /** Read the state of the job. Returns nothing if that is not possible, as of a job that has been deleted. */
+  /** Return the job, or nothing if that is not possible, as of a job that has been deleted. */
   async loadJob() {
     const job = await getJson(jobUrl(this.id)).catch(({ status }) => status === 404 && this.set({ connection: "gone" }));
     if (job) this.set({ status: job.status });
@@ -93,7 +92,6 @@ export class LogModel {
     this.fill();
   }
 
-  /** Take what was written. */
   receive(offset, bytes) {
     this.size = Math.max(this.size, offset + bytes.length);
     if (this.status === "queued") this.loadJob();
@@ -112,7 +110,7 @@ export class LogModel {
     if (this.search) searchBytes(this.search, this.start, this.bytes, true);
   }
 
-  /** Split what is in memory into lines. They have numbers if the log has been counted up to one of them. */
+  /** Find the lines in memory. They have numbers if the log has been counted up to one of them. */
   splitLines() {
     const { start, bytes, end, points } = this;
     const point = points.findLast(({ offset }) => offset >= start && offset <= end);
@@ -137,7 +135,6 @@ export class LogModel {
     return [Math.max(0, position - NEAR), Math.min(size, position + NEAR)];
   }
 
-  /** Read what is near the reader. */
   fill() {
     if (this.tasks.view || !this.missing) return;
     this.run("view", async (signal) => {
@@ -166,7 +163,6 @@ export class LogModel {
     this.set(error?.code === "log-missing" ? { isLoaded: true } : { error });
   }
 
-  /** Yield a part of the log in blocks. */
   async *read(from, to, signal) {
     for await (const block of readBlocks(this.id, from, to, signal)) {
       this.size = Math.max(this.size, block.size);
@@ -175,7 +171,7 @@ export class LogModel {
     }
   }
 
-  /** Show what a fragment names: line 12 (L12), lines 12 to 20 (L12-L20), the line at an offset (B12), or the end. */
+  /** Show the first line that a fragment names, or the end. */
   goTo(fragment) {
     const { unit, from = null } = parseFragment(fragment) ?? {};
     if (unit !== "L") return this.goToOffset(from);
@@ -212,7 +208,7 @@ export class LogModel {
     });
   }
 
-  /** Count the lines up to those in memory, so that these have numbers. */
+  /** Count lines until those in memory have numbers. */
   countLines() {
     this.count(({ offset }) => offset >= this.end, () => this.splitLines());
   }
