@@ -21,6 +21,7 @@ OPTIONAL_BENCHMARKS: Final = (
     "client",
     "page",
     "behind-tls",
+    "farm-writer",
     "hostile",
     "hostile-unlimited",
     "shared-state",

@@ -576,8 +576,10 @@ def _remove_outputs(folder: Path, outputs: Iterable[Record]) -> None:
                 file.unlink()
 
 
-def _wait_for_outputs(folder: Path, outputs: Iterable[Record]) -> str | None:
+def _wait_for_outputs(folder: Path, outputs: list[Record]) -> str | None:
     """Wait until all outputs are complete and on disk. Returns what is wrong with them, or None."""
+    if not outputs:
+        return None
     deadline = time.monotonic() + OUTPUT_TIMEOUT_S
     before: Any = None
     while True:
