@@ -100,7 +100,7 @@ def test_attempt_that_another_has_replaced_ends(
     with create(root) as job:
         create(root)
         job.progress(50)
-        wait_until(lambda: reports(caplog))
+        wait_until(lambda: "attempt 2 has begun" in " ".join(reports(caplog)))
         with pytest.raises(JobError, match="attempt 2 has begun"):
             job.progress(60)
         with pytest.raises(JobError, match="attempt 2 has begun"):
