@@ -51,7 +51,7 @@ SCREENS: Final = {
     "keys": OneScreen("./", "Search", _press_question_mark),
     "film": OneScreen("?job=opening-title-0042", "opening-title.mp4"),
     "digest": OneScreen("?job=opening-title-0042", "SHA-256", _ask_for_digest),
-    "link-form": OneScreen("?job=opening-title-0042", "without a token", _ask_for_link),
+    "link-form": OneScreen("?job=opening-title-0042", "without signing in", _ask_for_link),
     "link": OneScreen("?job=opening-title-0042", "It works until", _create_link),
     "sequence": OneScreen("?job=star-turn-0420", "12"),
     "poster": OneScreen("?job=teaser-0031", "teaser.mp4"),

@@ -126,7 +126,7 @@ async def test_question_mark_lists_the_keys(serve: Serve, open_page: OpenPage) -
     page = await open_page(await serve())
     await expect(page.get_by_text("No jobs yet")).to_be_visible()
     await page.keyboard.press("?")
-    await expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Next job")
+    await expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_contain_text("Next job")
     await page.keyboard.press("Escape")
     await expect(page.get_by_role("dialog")).to_have_count(0)
 

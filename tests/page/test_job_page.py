@@ -105,7 +105,7 @@ async def test_everything_in_the_record_is_shown(
     page = await open_page(await serve(status_aliases={"paused": Status.QUEUED}), "?job=job-1")
     for name, value in {"Attempt": "3", "Project": "a.blend", "Output": "o.mp4"}.items():
         await expect(page.locator(fact(page, name))).to_have_text(value)
-    await expect(page.locator(fact(page, "Status of the farm"))).to_have_text("paused")
+    await expect(page.locator(fact(page, "Farm status"))).to_have_text("paused")
     await expect(page.locator(fact(page, "Created"))).to_have_text("1 Jan 2026, 00:00:00")
 
 

@@ -11,15 +11,15 @@ const showModal = (dialog) => dialog?.showModal();
  */
 export function useKeys(bindings) {
   const [isListed, setListed] = useState(false);
-  const all = [...bindings, [["?"], "List the keys", () => setListed(true)]];
+  const all = [...bindings, [["?"], "Show this list", () => setListed(true)]];
   useListener("keydown", (event) => {
     const { key, ctrlKey, metaKey, altKey, target } = event;
     if (ctrlKey || metaKey || altKey || target.closest("input, select, textarea, dialog")) return;
     const [, , run] = all.find(([keys]) => keys.includes(key)) ?? [];
     if (run && run(event) !== false) event.preventDefault();
   });
-  return isListed && html`<dialog ref=${showModal} aria-label="Keys" onClose=${() => setListed(false)}>
-    <h2>Keys</h2>
+  return isListed && html`<dialog ref=${showModal} aria-label="Keyboard shortcuts" onClose=${() => setListed(false)}>
+    <h2>Keyboard shortcuts</h2>
     <dl class="facts">
       ${all.map(
         ([keys, description]) => html`<dt>${keys.map((key) => html`<kbd>${NAMES[key] ?? key}</kbd> `)}</dt>

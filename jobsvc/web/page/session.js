@@ -38,7 +38,7 @@ export function SignInPage({ reason, onSignedIn }) {
   };
   return html`<main class="sign-in">
     <h1>jobsvc</h1>
-    <p class="muted">Sign in with the access token that the operator of the farm gave you.</p>
+    <p class="muted">Sign in with the access token from the operator of your farm.</p>
     <form onSubmit=${submit}>
       <label>Token <input name="token" type="password" autocomplete="off" required autofocus /></label>
       <button class="primary">Sign in</button>

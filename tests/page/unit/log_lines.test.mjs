@@ -11,6 +11,7 @@ const decode = (bytes) => new TextDecoder().decode(bytes);
 test("a fragment names a line, several lines, or a byte", () => {
   assert.deepEqual(parseFragment("L1200"), { unit: "L", from: 1200, to: 1200 });
   assert.deepEqual(parseFragment("L10-L20"), { unit: "L", from: 10, to: 20 });
+  assert.deepEqual(parseFragment("L20-L9"), { unit: "L", from: 9, to: 20 });
   assert.deepEqual(parseFragment("L10-20"), { unit: "L", from: 10, to: 20 });
   assert.deepEqual(parseFragment("B5000000000"), { unit: "B", from: 5000000000, to: 5000000000 });
 });

@@ -19,7 +19,7 @@ const DETAILS = {
   completedAt: "Ended",
   updatedAt: "Updated",
   attempt: "Attempt",
-  sourceStatus: "Status of the farm",
+  sourceStatus: "Farm status",
   projectPath: "Project",
   outputPath: "Output",
   owner: "Owner",

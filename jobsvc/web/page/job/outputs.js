@@ -35,7 +35,7 @@ function File({ job, output }) {
   };
   const digest = sha256
     ? html`<div>SHA-256 <code>${sha256}</code> <${CopyButton} text=${sha256}>Copy<//></div>`
-    : html`<button class="quiet" onClick=${compute}>SHA-256</button>`;
+    : html`<button class="quiet" onClick=${compute}>Show SHA-256</button>`;
   return html`<${Row} job=${job} output=${output} about="${contentType}, ${formatSize(size)}"
     downloads=${{ Download: fileUrl(job.id, output) }} link=${{ file: name, inline: SHOWN_BY_BROWSERS.test(contentType) }}>
     ${!sha256 && message ? html`<span role="status">${message}</span>` : digest}
@@ -102,7 +102,7 @@ function LinkButton({ id, title, body }) {
   return html`<button onClick=${() => dialog.current.showModal()}>Copy link…</button>
     <dialog ref=${dialog} onClose=${() => setResult({})} aria-label="Link">
       <h2>Link to <bdi>${title}</bdi></h2>
-      <p>Anyone with the link can open it, without a token, until it expires.</p>
+      <p>Anyone with the link can open it, without signing in, until it expires.</p>
       <form class="toolbar" onSubmit=${create}>
         <label>Expires after <select name="seconds">
           <option value="3600">1 hour</option>

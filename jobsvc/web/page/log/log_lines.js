@@ -92,8 +92,8 @@ export function patternOf(query) {
 
 /** Return what a fragment names, `{unit, from, to}`: lines (L12, L12-L20) or an offset (B12). Null: nothing. */
 export function parseFragment(fragment) {
-  const [, unit, from, to] = fragment?.match(/^([LB])(\d{1,15})(?:-[LB]?(\d{1,15}))?$/) ?? [];
-  return unit ? { unit, from: Number(from), to: Number(to ?? from) } : null;
+  const [, unit, from, to = from] = fragment?.match(/^([LB])(\d{1,15})(?:-[LB]?(\d{1,15}))?$/) ?? [];
+  return unit ? { unit, from: Math.min(from, to), to: Math.max(from, to) } : null;
 }
 
 export function isNamed(selected, { number, offset }) {

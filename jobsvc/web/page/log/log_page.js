@@ -38,8 +38,8 @@ export function LogPage({ route: { id, fragment } }) {
   };
   const keys = useKeys([
     [["/"], "Search", () => field.current.select()],
-    [["n"], "Previous line that was found", () => model.find(-1)],
-    [["N"], "Next line that was found", () => model.find(1)],
+    [["n"], "Previous match", () => model.find(-1)],
+    [["N"], "Next match", () => model.find(1)],
     [["g", "Home"], "Start of the log", () => model.goToOffset(0)],
     [["G", "End"], "End of the log: follow it", () => model.goToOffset(null)],
     [["w"], "Wrap long lines", wrap],
@@ -88,7 +88,7 @@ function Search({ model, field }) {
   const step = (label, arrow, direction) =>
     html`<button title=${label} aria-label=${label} onClick=${() => model.find(direction)}>${arrow}</button>`;
   const result = ({ found, current, from, to }) => html`
-    ${step("Further back (Enter)", "↑", -1)}${step("Forward (Shift+Enter)", "↓", 1)}
+    ${step("Previous match (Enter)", "↑", -1)}${step("Next match (Shift+Enter)", "↓", 1)}
     <span class="number small" role="status">
       ${current !== null && `${(found.indexOf(current) + 1).toLocaleString()} of `}${found.length.toLocaleString()}
       ${(from > 0 || to < end) && html`<span class="muted"> in ${formatSize(to - from)} of ${formatSize(size)}</span>`}
