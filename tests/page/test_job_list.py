@@ -14,6 +14,7 @@ from tests.conftest import MakeJob, MakeToken, Serve
 from tests.page.axe_core import AxeCheck
 from tests.page.browser_context import DARK, DESKTOP, PHONE, Screen
 from tests.page.conftest import OpenPage
+from tests.page.later_pages import wait_for_later_pages
 from tests.programs.service_runner import service_in_loop
 
 HOUR: Final = "2026-11-22T{:02}:00:00Z"
@@ -200,6 +201,7 @@ async def test_service_that_stops_is_reported_and_found_again(
         page = await open_page(service)
         await expect(page.get_by_text("Live", exact=True)).to_be_visible()
         await expect(row(page, "before")).to_be_visible()
+        await wait_for_later_pages(page)
     await expect(page.get_by_text("Not live since")).to_be_visible()
     make_job("meanwhile")
     restarted = Settings(jobs_root=jobs_root, state_dir=state_dir, port=service.port, shutdown_grace=0.1)

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from typing import Final
-
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.conftest import MakeJob, Serve
 from tests.page.browser_context import Problems
 from tests.page.conftest import OpenPage
-
-LOADED: Final = (
-    """performance.getEntriesByType("resource").map(({name}) => name.split("/").slice(-2).join("/"))"""
-)
-LATER: Final = [
-    f"{folder}/{file.name}"
-    for folder in ("job", "log")
-    for file in files("jobsvc.web.page").joinpath(folder).iterdir()
-    if file.name.endswith(".js")
-]
+from tests.page.later_pages import LATER, LOADED, wait_for_later_pages
 
 
 async def sign_in(page: Page, token: str | None) -> None:
@@ -40,7 +28,7 @@ async def test_other_pages_are_loaded_after_the_list_and_are_then_there_at_once(
     assert "jobs/job_list_page.js" in loaded
     assert not set(LATER) & set(loaded)
     await sign_in(page, service.token)
-    await page.wait_for_function(f"later => later.every((path) => {LOADED}.includes(path))", arg=LATER)
+    await wait_for_later_pages(page)
     await page.context.set_offline(offline=True)
     await page.get_by_role("link", name="job-1").click()
     await expect(page.get_by_role("heading", name="job-1")).to_be_visible()

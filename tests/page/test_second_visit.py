@@ -8,13 +8,10 @@ from urllib.parse import urlsplit
 from playwright.async_api import Page, expect
 
 from tests.conftest import MakeJob, Serve
-from tests.eventually import until_equal
 from tests.page.conftest import OpenPage
+from tests.page.later_pages import wait_for_later_pages
 
 MAX_BYTES: Final = 5_000
-# The modules that are fetched after the first screen, and have arrived.
-LATER_MODULES: Final = """performance.getEntriesByType("resource").filter(
-  ({ name, responseEnd }) => responseEnd && /\\/(job|log)_page\\.js$/.test(name)).length"""
 
 
 async def test_second_visit_transfers_next_to_nothing_of_the_page(
@@ -23,7 +20,7 @@ async def test_second_visit_transfers_next_to_nothing_of_the_page(
     make_job()
     page = await open_page(await serve())
     await expect(page.get_by_text("job-1")).to_be_visible()
-    await until_equal(lambda: page.evaluate(LATER_MODULES), 2)
+    await wait_for_later_pages(page)
     received = await count_bytes(page)
     await page.goto("./")
     await expect(page.get_by_text("job-1")).to_be_visible()

@@ -16,7 +16,7 @@ export const COLUMNS = [
     <${ProgressBar} key=${job.id} job=${job} />${Math.floor(job.progress)} %`],
   ["frames muted", "Frames", framesText],
   ["doing truncate", "Phase or error", ({ stalled, error, phase }) => html`${stalled && html`<${StalledBadge} /> `}${error ?? phase}`],
-  ["end muted", "Ends", endText],
+  ["end muted", "Time", endText],
   ["age muted", "Created", ({ createdAt }, now) => formatAge(createdAt, now)],
   ["watching", "Notify", ({ id, done }) => !done && html`<${WatchButton} key=${id} id=${id} />`],
 ];
