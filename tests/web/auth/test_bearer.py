@@ -72,6 +72,7 @@ class Service:
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
     made = Service(tmp_path / "state" / "tokens.json")
     yield made
+    made.disk.close_later(made.gate.file._reserve)
     made.disk.close()
 
 

@@ -173,6 +173,7 @@ async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
     made = Browser(tmp_path / "state")
     async with asynccontextmanager(made.key.cleanup_ctx)(web.Application()):
         yield made
+    made.disk.close_later(made.tokens.file._reserve)
     made.disk.close()
 
 
