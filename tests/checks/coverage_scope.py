@@ -35,7 +35,10 @@ UNMEASURED: Final = (
 """How the ids of tests begin that are not measured."""
 UNMEASURED_PROPERTIES: Final = (*UNMEASURED, "index/", "observe/", "web/")
 """The same for property tests."""
-MEASURED_CHILDREN: Final = ("cli/", "service/", "index/scan/", "index/watch/", "storage/processes/")
+MEASURED_CHILDREN: Final = (
+    *("cli/", "service/", "index/scan/", "index/watch/", "storage/processes/"),
+    "runner/test_run",
+)
 """How the ids of tests begin that measure the programs that they start: 0.13 s of CPU time for a watcher."""
 CHILDREN: Final = "COVERAGE_PROCESS_CONFIG"
 """The variable by which coverage starts in child processes."""

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from aiohttp.typedefs import Handler
 
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ, Token
-from jobsvc.domain.errors import ApiError, Unauthorized
+from jobsvc.domain.errors import ApiError, BadRequest, Unauthorized
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.state.token_file import create
+from jobsvc.web.app import guard as guard_module
 from jobsvc.web.app.guard import Guard
 from jobsvc.web.auth.bearer import TOKEN, TokenAuthenticator
 from jobsvc.web.auth.client_address import ClientAddresses
@@ -200,3 +201,12 @@ async def test_guarded_handler_keeps_its_name_and_docstring(guard: Guard) -> Non
 async def test_unknown_budget_fails_when_routes_are_built(guard: Guard) -> None:
     with pytest.raises(KeyError):
         guard.wrap(whoami, scope=JOBS_READ, budget="logs")
+
+
+@pytest.mark.parametrize("dest", ["script", "style", "worker"])
+def test_response_by_cookie_or_link_is_no_part_of_a_page(dest: str) -> None:
+    fields = {"Sec-Fetch-Dest": dest}
+    with pytest.raises(BadRequest, match="no part of a page"):
+        guard_module._require_data(make_mocked_request("GET", "/api/jobs", headers=fields))
+    fields["Authorization"] = "Bearer t"
+    guard_module._require_data(make_mocked_request("GET", "/api/jobs", headers=fields))
