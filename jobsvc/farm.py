@@ -81,7 +81,7 @@ class Job:
         """Use `Job.create` or `Job.open`."""
         self.path = path
         self._record = record
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._writer = _Writer(path)
         self._restore_handler: Callable[[], object] = lambda: None
 
@@ -222,21 +222,18 @@ class Job:
             others = [other for other in record.get("outputs", []) if other["name"] != name]
             record["outputs"] = [*others, output]
 
-    def complete(self) -> None:
+    def complete(self, *, hint: str | None = None) -> None:
         """End the job as completed, once all outputs are there, not empty and no longer growing.
 
-        Otherwise it ends as failed, and JobError is raised.
+        Otherwise it ends as failed, and JobError is raised; `hint` is added to the error.
         """
-        problem = self.check_outputs()
+        problem = _wait_for_outputs(self.path, _outputs_of(self._record))
         if problem is None:
             self._end("completed", progress=100)
-        else:
-            self.fail(problem)
-            raise JobError(problem)
-
-    def check_outputs(self) -> str | None:
-        """Wait until all outputs are complete. Returns what is wrong with them, or None."""
-        return _wait_for_outputs(self.path, _outputs_of(self._record))
+            return
+        problem = f"{problem}; {hint}" if hint else problem
+        self.fail(problem)
+        raise JobError(problem)
 
     def fail(self, error: str) -> None:
         """End the job as failed. `error` is one sentence for people."""
@@ -402,7 +399,7 @@ def _create_directory(path: Path, record: Record) -> None:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _next_attempt(path: Path, record: Record, *, restart: bool, keep_outputs: bool) -> Record:
@@ -459,7 +456,7 @@ def _write_record(path: Path, record: Record) -> None:
         with suppress(OSError):
             new.unlink()
         raise
-    _sync(path)
+    sync(path)
 
 
 def _replace(new: Path, path: Path) -> None:
@@ -472,7 +469,7 @@ def _replace(new: Path, path: Path) -> None:
     new.replace(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have a file or directory on disk before what follows. Not all systems can do this for all of them."""
     with suppress(OSError):
         file = os.open(path, os.O_RDONLY)
@@ -587,7 +584,7 @@ def _wait_for_outputs(folder: Path, outputs: list[Record]) -> str | None:
         problem = next((problem for problem, _ in states if problem), None)
         if problem is None and states == before:
             for file in {file for _, files in states for file, *_ in files}:
-                _sync(file)
+                sync(file)
             return None
         if time.monotonic() > deadline:
             return problem or "an output was still growing"

@@ -86,8 +86,8 @@ class Command:
     def run(self, on_line: Callable[[Line], None], on_idle: Callable[[], None]) -> int:
         """Run until it exits. Returns its exit code, negative for a signal. Raises OSError if it can't start.
 
-        `on_idle` is called now and then. On a terminal the command has one, too. Its standard input is that
-        of this process, unless that is a terminal.
+        `on_idle` is called now and then. If the standard output of this process is a terminal, so is that of
+        the command. Its standard input is that of this process, unless that is a terminal.
         """
         with _output_streams() as (streams, child_files), self._handled_signals(streams):
             self._process = subprocess.Popen(  # noqa: S603 - what the user asked for

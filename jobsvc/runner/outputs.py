@@ -10,11 +10,10 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
-from jobsvc.farm import JobError
+from jobsvc.farm import JobError, sync
 
 _PREFIX: Final = ".render-"
 _FRAME: Final = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
@@ -51,7 +50,7 @@ def publish(folder: Path, job: Path) -> list[str]:
     """Rename all files of an attempt's directory into the job. Returns their paths in the job."""
     paths = sorted(_files(folder))
     for path in paths:
-        _sync(folder / path)
+        sync(folder / path)
         (job / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).replace(job / path)
     shutil.rmtree(folder, ignore_errors=True)
@@ -86,18 +85,15 @@ def group_outputs(paths: Iterable[str]) -> list[NamedOutput]:
         folder, _, name = path.rpartition("/")
         before, number, after = _split_at_number(name)
         groups.setdefault((folder, before, after), {})[path] = number
-    names: set[str] = set()
-    outputs: list[NamedOutput] = []
+    outputs: dict[str, str] = {}
     for (folder, before, after), numbers in groups.items():
         path, text = next(iter(numbers)), before or folder
         if len(numbers) > 1:
             path = str(PurePosixPath(folder, f"{before}{_placeholder(numbers.values())}{after}"))
         else:
             text = PurePosixPath(path).stem
-        name = _unused_name(text, names)
-        names.add(name)
-        outputs.append(NamedOutput(name, path))
-    return outputs
+        outputs[_unused_name(text, outputs)] = path
+    return [NamedOutput(name, path) for name, path in outputs.items()]
 
 
 def _split_at_number(name: str) -> tuple[str, str, str]:
@@ -117,24 +113,12 @@ def _placeholder(numbers: Collection[str]) -> str:
     return "#" * min(widths) if is_padded else "#"
 
 
-def _unused_name(text: str, names: set[str]) -> str:
+def _unused_name(text: str, names: Collection[str]) -> str:
     base = _NO_NAME.sub("-", text).strip("._-")[:60] or "output"
-    name = next(
-        name for name in (base, *(f"{base}-{number}" for number in range(2, 1000))) if name not in names
-    )
-    names.add(name)
-    return name
+    candidates = (base, *(f"{base}-{number}" for number in range(2, len(names) + 2)))
+    return next(name for name in candidates if name not in names)
 
 
 def _files(folder: Path) -> Iterator[str]:
     for parent, _, names in os.walk(folder):
         yield from (str(Path(parent, name).relative_to(folder)) for name in names)
-
-
-def _sync(path: Path) -> None:
-    with suppress(OSError):
-        file = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from jobsvc.domain.outputs import sequence_pattern
-from jobsvc.farm import Job, JobError
+from jobsvc.farm import Job
 from jobsvc.runner.command import Command, Line
 from jobsvc.runner.event import Event, Parse
 from jobsvc.runner.frame_range import FrameRange
@@ -51,7 +51,9 @@ class Render:
         self._plan = plan
         self._folder = attempt_directory(job.path, job.attempt, keep=plan.keep_outputs)
         self._tracker = ProgressTracker(plan.frames)
-        self._command = Command(self._arguments(), self._environment())
+        words = {JOB_WORD: str(job.path), OUTPUT_WORD: self._prepare_output()}
+        environment = {"JOBSVC_JOB_DIR": words[JOB_WORD], "JOBSVC_OUTPUT": words[OUTPUT_WORD]}
+        self._command = Command([_replace(word, words) for word in plan.command], environment)
         self._logged_at = 0.0
         self._counted_at = 0.0
 
@@ -74,18 +76,8 @@ class Render:
             self._complete()
         return 0
 
-    def _arguments(self) -> list[str]:
-        words = {JOB_WORD: str(self._job.path), OUTPUT_WORD: self._output_path()}
-        arguments = list(self._plan.command)
-        for word, value in words.items():
-            arguments = [argument.replace(word, value) for argument in arguments]
-        return arguments
-
-    def _environment(self) -> Mapping[str, str]:
-        return {"JOBSVC_JOB_DIR": str(self._job.path), "JOBSVC_OUTPUT": self._output_path()}
-
-    def _output_path(self) -> str:
-        """Return where the renderer writes the main output; its directory exists."""
+    def _prepare_output(self) -> str:
+        """Return where the renderer writes the main output, and create the directory."""
         path = self._plan.output or ""
         whole = self._folder / path
         (whole if path.endswith("/") else whole.parent).mkdir(parents=True, exist_ok=True)
@@ -93,11 +85,11 @@ class Render:
 
     def _on_line(self, line: Line) -> None:
         event = self._plan.parse(line.text)
-        is_progress = line.is_replaced and time.monotonic() < self._logged_at + REPLACED_LINE_INTERVAL_S
-        if not is_progress:
+        if not line.is_replaced:
             self._job.log(line.text)
-        if line.is_replaced and not is_progress:
+        elif time.monotonic() >= self._logged_at + REPLACED_LINE_INTERVAL_S:
             self._logged_at = time.monotonic()
+            self._job.log(line.text)
         if event is not None:
             self._tracker.add(event)
             self._tell_progress()
@@ -139,20 +131,21 @@ class Render:
         elif plan.frames is not None and plan.frames.is_contiguous and _is_sequence(plan.output):
             frames = f"{plan.frames.first}-{plan.frames.last}"
             job.add_output("main", plan.output, role="main", frames=frames)
-        problem = job.check_outputs()
-        if problem is None:
-            job.complete()
-            return
-        problem = _with_reason(problem, written, self._tracker.error)
-        job.fail(problem)
-        raise JobError(problem)
+        job.complete(hint=_hint(written, self._tracker.error))
+
+
+def _replace(text: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        text = text.replace(word, value)
+    return text
 
 
 def _is_sequence(path: str) -> bool:
     return sequence_pattern(path.rpartition("/")[2]) is not None
 
 
-def _with_reason(problem: str, written: Sequence[str], error: str | None) -> str:
+def _hint(written: Sequence[str], error: str | None) -> str | None:
+    """Return what helps to find out why an output is missing."""
     if written:
-        return f"{problem}; the renderer wrote {', '.join(written[:3])}"
-    return f"{problem}; the renderer printed: {error}" if error else problem
+        return f"the renderer wrote {', '.join(written[:3])}"
+    return f"the renderer printed: {error}" if error else None

@@ -10,18 +10,17 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 import click
 
 from jobsvc.cli.client.parameters import examples
 from jobsvc.cli.render.job_options import job_errors, job_options, jobs_root_option
+from jobsvc.domain.outputs import Role
 from jobsvc.domain.status_schema import SCHEMA_TEXT
 from jobsvc.farm import Job
 
 P = ParamSpec("P")
-
-ROLES: Final = ("main", "preview", "thumbnail", "data")
 
 
 def _job_command(call: Callable[Concatenate[Job, P], None]) -> Callable[..., None]:
@@ -87,7 +86,13 @@ def log(job: Job) -> None:
 @_job_command
 @click.argument("name")
 @click.argument("path")
-@click.option("--role", type=click.Choice(ROLES), default="data", show_default=True, help="What it is for.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default="data",
+    show_default=True,
+    help="What it is for.",
+)
 @click.option("--frames", metavar="FIRST-LAST", help="Frames that a sequence has to have.")
 def output(job: Job, name: str, path: str, role: str, frames: str | None) -> None:
     """Add an output to a job: NAME in URLs, and PATH in the job's directory."""
