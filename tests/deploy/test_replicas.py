@@ -33,6 +33,11 @@ async def behind(front: Front, make_job: MakeJob) -> Behind:
     return await front()
 
 
+async def counts_of(behind: Behind) -> list[float]:
+    """Return how many requests each replica has answered."""
+    return [await replica.service.metric(COUNTED) for replica in behind.replicas]
+
+
 async def wait_until_used(behind: Behind, replica: Replica) -> None:
     """Send requests until this replica answers one."""
     before = await replica.service.metric(COUNTED)
@@ -95,11 +100,11 @@ async def test_client_gets_one_replica_with_the_lines_of_the_comment(
     behind = await front(sticky=True)
     for _ in range(10):
         assert (await behind.get(JOB)).status == 200
-    counts = [await replica.service.metric(COUNTED) for replica in behind.replicas]
+    counts = await counts_of(behind)
     assert sorted(counts) == [0, 10]
     for token in others:
         await behind.get(JOB, token=token)
-    assert all([await replica.service.metric(COUNTED) for replica in behind.replicas])
+    assert all(await counts_of(behind))
 
 
 @only("nginx", "HAProxy")
@@ -112,15 +117,15 @@ async def test_session_of_a_browser_gets_one_replica_with_the_lines_of_the_comme
     cookies = [await cookie_of(behind, token) for token in tokens]
     for _ in range(10):
         assert (await by_cookie(behind, f"a=b; {cookies[0]}; c=d")).status == 200
-    counts = [await replica.service.metric(COUNTED) for replica in behind.replicas]
+    counts = await counts_of(behind)
     assert sorted(counts) == [0, 10]
     for cookie in cookies:
         assert (await by_cookie(behind, cookie)).status == 200
-    assert all([await replica.service.metric(COUNTED) for replica in behind.replicas])
+    assert all(await counts_of(behind))
     again = await cookie_of(behind, tokens[0])  # signed in again, or in another browser
-    before = [await replica.service.metric(COUNTED) for replica in behind.replicas]
+    before = await counts_of(behind)
     assert (await by_cookie(behind, again)).status == 200
-    after = [await replica.service.metric(COUNTED) for replica in behind.replicas]
+    after = await counts_of(behind)
     assert [new - old for new, old in zip(after, before, strict=True)] == [count / 10 for count in counts]
 
 

@@ -16,19 +16,11 @@ Read = Callable[[], dict[str, Any]]
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """An empty directory for jobs."""
-    folder = tmp_path / "jobs"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def read(root: Path) -> Read:
+def read(jobs_root: Path) -> Read:
     """Return a function that reads the record of the job `title`, which has to be valid."""
 
     def read() -> dict[str, Any]:
-        record = json.loads((root / "title" / "status.json").read_bytes())
+        record = json.loads((jobs_root / "title" / "status.json").read_bytes())
         parse_record("title", record, 0)
         return dict(record)
 

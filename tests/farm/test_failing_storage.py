@@ -23,15 +23,15 @@ def reports(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_lost_share_is_reported_once_and_caught_up_with(
-    root: Path, read: Read, caplog: pytest.LogCaptureFixture
+    jobs_root: Path, read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with create(root) as job:
-        job.path.rename(root / ".away")
+    with create(jobs_root) as job:
+        job.path.rename(jobs_root / ".away")
         for frame in range(1, 200):
             job.progress(frames=(frame, 200))
             job.log(f"frame {frame}")
         wait_until(lambda: reports(caplog))
-        (root / ".away").rename(job.path)
+        (jobs_root / ".away").rename(job.path)
         wait_until(lambda: read().get("framesDone") == 199)
         render(job)
     assert read()["status"] == "completed"
@@ -40,7 +40,7 @@ def test_lost_share_is_reported_once_and_caught_up_with(
     assert "trying again" in reports(caplog)[0]
 
 
-def test_full_disk_loses_no_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_loses_no_line(jobs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk takes a part of what is written, then nothing."""
     os_write, room = os.write, [10]
 
@@ -51,7 +51,7 @@ def test_full_disk_loses_no_line(root: Path, monkeypatch: pytest.MonkeyPatch) ->
         room[0] -= written
         return written
 
-    with create(root) as job:
+    with create(jobs_root) as job:
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", write)
             job.log("the first line\nthe second line")
@@ -61,8 +61,8 @@ def test_full_disk_loses_no_line(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (job.path / "render.log").read_text() == "the first line\nthe second line\nthe last line\n"
 
 
-def test_final_state_is_tried_until_it_is_written(root: Path, read: Read) -> None:
-    with create(root) as job:
+def test_final_state_is_tried_until_it_is_written(jobs_root: Path, read: Read) -> None:
+    with create(jobs_root) as job:
         (job.path / "status.json").unlink()
         (job.path / "status.json").mkdir()
         (job.path / "status.json" / "in the way").touch()
@@ -72,21 +72,23 @@ def test_final_state_is_tried_until_it_is_written(root: Path, read: Read) -> Non
     assert read()["status"] == "completed"
 
 
-def test_final_state_that_cannot_be_written_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_final_state_that_cannot_be_written_is_an_error(
+    jobs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(farm, "FINAL_TIMEOUT_S", 0.1)
-    job = create(root)
+    job = create(jobs_root)
     shutil.rmtree(job.path)
     with pytest.raises(OSError, match="status"):
         job.fail("no licence")
 
 
-def test_backlog_of_the_log_is_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backlog_of_the_log_is_bounded(jobs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(farm, "MAX_LOG_BACKLOG", 1000)
-    with create(root) as job:
-        job.path.rename(root / ".away")
+    with create(jobs_root) as job:
+        job.path.rename(jobs_root / ".away")
         for line in range(1000):
             job.log(f"line {line}")
-        (root / ".away").rename(job.path)
+        (jobs_root / ".away").rename(job.path)
         job.cancel()
     lines = (job.path / "render.log").read_text().splitlines()
     assert "[lines are missing here, because storage failed]" in lines
@@ -95,10 +97,10 @@ def test_backlog_of_the_log_is_bounded(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_attempt_that_another_has_replaced_ends(
-    root: Path, read: Read, caplog: pytest.LogCaptureFixture
+    jobs_root: Path, read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with create(root) as job:
-        create(root)
+    with create(jobs_root) as job:
+        create(jobs_root)
         job.progress(50)
         wait_until(lambda: "attempt 2 has begun" in " ".join(reports(caplog)))
         with pytest.raises(JobError, match="attempt 2 has begun"):
@@ -109,17 +111,17 @@ def test_attempt_that_another_has_replaced_ends(
 
 
 def test_unchanged_record_is_written_now_and_then(
-    root: Path, read: Read, monkeypatch: pytest.MonkeyPatch
+    jobs_root: Path, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(farm, "HEARTBEAT_S", 0.05)
-    with create(root) as job:
+    with create(jobs_root) as job:
         wait_until(lambda: read()["status"] == "rendering")
         before = read()["updatedAt"]
         wait_until(lambda: read()["updatedAt"] > before)
         job.cancel()
 
 
-def test_records_of_a_fast_render_are_few(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_a_fast_render_are_few(jobs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replaced = []
     replace = farm._replace
 
@@ -128,7 +130,7 @@ def test_records_of_a_fast_render_are_few(root: Path, monkeypatch: pytest.Monkey
         replace(new, path)
 
     monkeypatch.setattr(farm, "_replace", count)
-    with create(root) as job:
+    with create(jobs_root) as job:
         for frame in range(10_000):
             job.progress(frames=(frame, 10_000))
         job.cancel()

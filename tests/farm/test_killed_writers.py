@@ -18,9 +18,9 @@ FRAMES: Final = 30
 KILLS: Final = 60
 
 
-def attempt(root: Path, job_id: str, kill_after: float | None) -> int:
+def attempt(jobs_root: Path, job_id: str, kill_after: float | None) -> int:
     """Run one attempt, which is killed after some seconds. Returns its exit code."""
-    command = [sys.executable, "-S", str(RENDERS), str(root), job_id, str(FRAMES), "0.002"]
+    command = [sys.executable, "-S", str(RENDERS), str(jobs_root), job_id, str(FRAMES), "0.002"]
     with subprocess.Popen(command) as process:
         try:
             return process.wait(kill_after)
@@ -29,18 +29,18 @@ def attempt(root: Path, job_id: str, kill_after: float | None) -> int:
             return process.wait()
 
 
-def test_writer_is_killed_at_random_moments(root: Path, read: Read) -> None:
+def test_writer_is_killed_at_random_moments(jobs_root: Path, read: Read) -> None:
     moments = random.Random(7)  # noqa: S311 - which moments does not matter
     ends: Counter[str] = Counter()
-    with reader(root / "title", "output/film.mp4", FRAME * FRAMES) as seen:
+    with reader(jobs_root / "title", "output/film.mp4", FRAME * FRAMES) as seen:
         for number in range(KILLS):
-            attempt(root, "title", moments.uniform(0.05, 0.4))
-            status = read()["status"] if (root / "title").exists() else "none"
+            attempt(jobs_root, "title", moments.uniform(0.05, 0.4))
+            status = read()["status"] if (jobs_root / "title").exists() else "none"
             ends[status] += 1
             if status == "completed":
-                (root / "title").rename(root / f"title-{number}")
-        assert attempt(root, "title", None) == 0
+                (jobs_root / "title").rename(jobs_root / f"title-{number}")
+        assert attempt(jobs_root, "title", None) == 0
     assert read()["status"] == "completed"
     assert not seen.faults
     assert ends["rendering"] > KILLS / 4
-    assert not list((root / "title").glob(".status.*"))
+    assert not list((jobs_root / "title").glob(".status.*"))

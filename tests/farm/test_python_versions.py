@@ -24,11 +24,11 @@ def find_python(version: str) -> str | None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_job_is_written_by(version: str, root: Path, read: Read) -> None:
+async def test_job_is_written_by(version: str, jobs_root: Path, read: Read) -> None:
     python = find_python(version)
     if python is None:
         pytest.skip(f"python{version} is not installed")
     # -I -S: without the folder of the project and installed packages
-    ran = await run(python, "-I", "-S", RENDERS, root, "title", "5")
+    ran = await run(python, "-I", "-S", RENDERS, jobs_root, "title", "5")
     assert ran.exit_code == 0, ran.stderr
     assert (read()["status"], read()["framesDone"]) == ("completed", 5)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -31,22 +32,22 @@ with open(sys.argv[1], "wb", buffering=0) as film:
 """
 
 
-def attempt(root: Path, whom: str, moment: float) -> None:
-    """Run one attempt, of which the writer, the renderer or both are killed, or nobody.
+def attempt(root: Path, victims: Sequence[str] = (), *, is_rendering: bool = False, delay: float = 0) -> None:
+    """Run one attempt. Kill the victims, "writer" and "renderer", or nobody.
 
-    `moment` is in seconds after the renderer has begun, or if negative before that, while the job is created.
+    They are killed some seconds after the start, or if `is_rendering` after the renderer has begun.
     """
     command = [sys.executable, "-m", "jobsvc", "run", "--jobs-root", str(root), "--owner", "acme"]
     command += ["--id", "title", "--output", "output/film.mp4"]
     command += ["--", sys.executable, "-S", "-c", RENDERER, "{output}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while moment >= 0 and process.poll() is None and not children_of(process.pid):
+        while is_rendering and process.poll() is None and not children_of(process.pid):
             time.sleep(0.001)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(None if whom == "nobody" else abs(moment))
+            process.wait(delay if victims else None)
         if process.returncode is None:
-            victims = children_of(process.pid) * (whom != "writer") + [process.pid] * (whom != "renderer")
-            for pid in victims:
+            pids = {"renderer": children_of(process.pid), "writer": [process.pid]}
+            for pid in [pid for victim in victims for pid in pids[victim]]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -71,12 +72,14 @@ def test_run_is_killed_at_200_random_moments(tmp_path: Path) -> None:
     ends: Counter[str] = Counter()
     with reader(tmp_path / "title", "output/film.mp4", PART * PARTS) as seen:
         for number in range(KILLS):
-            whom = moments.choice(["writer", "renderer", "both"])
-            attempt(tmp_path, whom, moments.choice([-moments.uniform(0, 0.3), moments.uniform(0, 0.1)]))
+            victims = moments.choice([["writer"], ["renderer"], ["renderer", "writer"]])
+            is_rendering = moments.random() < 0.5
+            delay = moments.uniform(0, 0.1 if is_rendering else 0.3)
+            attempt(tmp_path, victims, is_rendering=is_rendering, delay=delay)
             ends[status(tmp_path)] += 1
             if status(tmp_path) == "completed":
                 (tmp_path / "title").rename(tmp_path / f"title-{number}")
-        attempt(tmp_path, "nobody", 0)
+        attempt(tmp_path)
     assert status(tmp_path) == "completed"
     assert not seen.faults
     assert ends["rendering"] + ends["failed"] > KILLS / 4, ends

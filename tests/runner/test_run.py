@@ -27,32 +27,25 @@ for frame in range(1, frames + 1):
 """
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "jobs"
-    folder.mkdir()
-    return folder
-
-
-def command(root: Path, *words: str) -> list[str]:
-    options = ["--jobs-root", str(root), "--owner", "acme", "--id", "title"]
+def command(jobs_root: Path, *words: str) -> list[str]:
+    options = ["--jobs-root", str(jobs_root), "--owner", "acme", "--id", "title"]
     return [sys.executable, "-m", "jobsvc", "run", *options, *words]
 
 
-async def start(root: Path, *words: str) -> Process:
-    return await asyncio.create_subprocess_exec(*command(root, *words), stdout=PIPE, stderr=PIPE)
+async def start(jobs_root: Path, *words: str) -> Process:
+    return await asyncio.create_subprocess_exec(*command(jobs_root, *words), stdout=PIPE, stderr=PIPE)
 
 
-async def run(root: Path, *words: str) -> tuple[int, str, str]:
-    process = await start(root, *words)
+async def run(jobs_root: Path, *words: str) -> tuple[int, str, str]:
+    process = await start(jobs_root, *words)
     out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
 
-def record(root: Path) -> dict[str, Any]:
+def record(jobs_root: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((root / "title" / "status.json").read_bytes()))
+        return dict(json.loads((jobs_root / "title" / "status.json").read_bytes()))
     except FileNotFoundError:
         return {}
 
@@ -65,76 +58,84 @@ def render(*words: str) -> list[str]:
     return ["--", sys.executable, "-c", RENDERER, *words]
 
 
-async def test_sequence_is_rendered(root: Path) -> None:
-    code, out, err = await run(root, "--frames", "1-5", "--output", "o/a.####.exr", *render("{output}", "5"))
+async def test_sequence_is_rendered(jobs_root: Path) -> None:
+    code, out, err = await run(
+        jobs_root, "--frames", "1-5", "--output", "o/a.####.exr", *render("{output}", "5")
+    )
     assert (code, err) == (0, "jobsvc: job title, attempt 1\n")
     assert out.splitlines()[-1] == "Rendering frame 5 of 5"
-    found = record(root)
+    found = record(jobs_root)
     assert (found["status"], found["framesTotal"]) == ("completed", 5)
     assert found["outputs"] == [{"name": "main", "path": "o/a.####.exr", "role": "main", "frames": "1-5"}]
-    assert len(list((root / "title" / "o").iterdir())) == 5
-    assert (root / "title" / "render.log").read_text().splitlines()[1:] == out.splitlines()
+    assert len(list((jobs_root / "title" / "o").iterdir())) == 5
+    assert (jobs_root / "title" / "render.log").read_text().splitlines()[1:] == out.splitlines()
 
 
-async def test_command_finds_its_job_in_its_environment(root: Path) -> None:
+async def test_command_finds_its_job_in_its_environment(jobs_root: Path) -> None:
     script = 'echo film > "$JOBSVC_OUTPUT"; echo note > "$JOBSVC_JOB_DIR/note.txt"'
-    assert (await run(root, "--output", "o/a.mp4", "--", "sh", "-c", script))[0] == 0
-    assert (root / "title" / "o" / "a.mp4").read_text() == "film\n"
-    assert (root / "title" / "note.txt").read_text() == "note\n"
+    assert (await run(jobs_root, "--output", "o/a.mp4", "--", "sh", "-c", script))[0] == 0
+    assert (jobs_root / "title" / "o" / "a.mp4").read_text() == "film\n"
+    assert (jobs_root / "title" / "note.txt").read_text() == "note\n"
 
 
-async def test_reported_files_become_outputs(root: Path) -> None:
+async def test_reported_files_become_outputs(jobs_root: Path) -> None:
     file = "$JOBSVC_JOB_DIR/a.000$n.png"
     script = f"for n in 1 2; do echo x > {file}; echo \"Saved: '{file}'\"; done"
-    assert (await run(root, "--format", "blender", "--", "sh", "-c", script))[0] == 0
-    assert record(root)["outputs"] == [{"name": "a", "path": "a.####.png", "role": "main"}]
+    assert (await run(jobs_root, "--format", "blender", "--", "sh", "-c", script))[0] == 0
+    assert record(jobs_root)["outputs"] == [{"name": "a", "path": "a.####.png", "role": "main"}]
 
 
-async def test_progress_rises_while_it_renders(root: Path) -> None:
-    process = await start(root, "--frames", "1-4", "--output", "a.####.exr", *render("{output}", "4", "0.6"))
+async def test_progress_rises_while_it_renders(jobs_root: Path) -> None:
+    process = await start(
+        jobs_root, "--frames", "1-4", "--output", "a.####.exr", *render("{output}", "4", "0.6")
+    )
     seen: list[float] = []
     while process.returncode is None:
-        seen.append(record(root).get("progress", 0))
+        seen.append(record(jobs_root).get("progress", 0))
         await asyncio.sleep(0.05)
     assert seen == sorted(seen)
     assert len({value for value in seen if 0 < value < 100}) >= 2
 
 
-async def test_exit_code_and_reason_of_a_failure_are_kept(root: Path) -> None:
+async def test_exit_code_and_reason_of_a_failure_are_kept(jobs_root: Path) -> None:
     script = "echo 'Error: no licence' >&2; exit 7"
-    code, _, err = await run(root, "--", "sh", "-c", script)
+    code, _, err = await run(jobs_root, "--", "sh", "-c", script)
     assert code == 7
     assert "Error: no licence\n" in err
-    assert record(root)["status"] == "failed"
-    assert record(root)["error"] == "sh exited with code 7: Error: no licence"
+    assert record(jobs_root)["status"] == "failed"
+    assert record(jobs_root)["error"] == "sh exited with code 7: Error: no licence"
 
 
-async def test_command_that_does_not_exist_fails_the_job(root: Path) -> None:
-    assert (await run(root, "--", "no-such-renderer"))[0] == 127
-    assert record(root)["error"] == "no-such-renderer: No such file or directory"
+async def test_command_that_does_not_exist_fails_the_job(jobs_root: Path) -> None:
+    assert (await run(jobs_root, "--", "no-such-renderer"))[0] == 127
+    assert record(jobs_root)["error"] == "no-such-renderer: No such file or directory"
 
 
-async def test_command_that_was_killed_fails_the_job(root: Path) -> None:
-    assert (await run(root, "--", "sh", "-c", "kill -9 $$"))[0] == 137
-    assert record(root)["error"] == "sh was ended by SIGKILL"
+async def test_command_that_was_killed_fails_the_job(jobs_root: Path) -> None:
+    assert (await run(jobs_root, "--", "sh", "-c", "kill -9 $$"))[0] == 137
+    assert record(jobs_root)["error"] == "sh was ended by SIGKILL"
 
 
-async def test_success_without_the_output_is_a_failure(root: Path) -> None:
-    code, _, err = await run(root, "--output", "a.mp4", "--", "sh", "-c", 'echo x > "$JOBSVC_OUTPUT.part"')
-    assert (code, record(root)["status"]) == (1, "failed")
+async def test_success_without_the_output_is_a_failure(jobs_root: Path) -> None:
+    code, _, err = await run(
+        jobs_root, "--output", "a.mp4", "--", "sh", "-c", 'echo x > "$JOBSVC_OUTPUT.part"'
+    )
+    assert (code, record(jobs_root)["status"]) == (1, "failed")
     assert err.splitlines()[-1] == "Error: a.mp4 is missing; the renderer wrote a.mp4.part"
-    assert record(root)["error"] == "a.mp4 is missing; the renderer wrote a.mp4.part"
+    assert record(jobs_root)["error"] == "a.mp4 is missing; the renderer wrote a.mp4.part"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-async def test_signal_cancels_the_job_and_ends_all_its_processes(root: Path, number: signal.Signals) -> None:
+async def test_signal_cancels_the_job_and_ends_all_its_processes(
+    jobs_root: Path, number: signal.Signals
+) -> None:
     script = "sleep 1000 & echo $!; echo $$; wait"
-    process = await start(root, "--", "sh", "-c", script)
+    process = await start(jobs_root, "--", "sh", "-c", script)
     assert process.stdout is not None
     pids = [int(await process.stdout.readline()) for _ in range(2)]
     process.send_signal(number)
     assert await process.wait() == 128 + number
-    assert record(root)["status"] == "canceled"
+    assert record(jobs_root)["status"] == "canceled"
     await until(lambda: not any(is_running(pid) for pid in pids))
 
 
@@ -145,9 +146,9 @@ def is_running(pid: int) -> bool:
         return False
 
 
-async def test_second_signal_kills_at_once(root: Path) -> None:
+async def test_second_signal_kills_at_once(jobs_root: Path) -> None:
     process = await start(
-        root,
+        jobs_root,
         "--",
         sys.executable,
         "-uc",
@@ -161,17 +162,19 @@ async def test_second_signal_kills_at_once(root: Path) -> None:
     assert await process.wait() == 130
 
 
-async def test_progress_lines_are_shown_at_once_but_rarely_logged(root: Path) -> None:
+async def test_progress_lines_are_shown_at_once_but_rarely_logged(jobs_root: Path) -> None:
     script = "for n in 1 2 3 4 5 6 7 8; do printf '%d %%\\r' $n; done; printf '\\ndone\\n'"
-    code, out, _ = await run(root, "--", "sh", "-c", script)
+    code, out, _ = await run(jobs_root, "--", "sh", "-c", script)
     assert code == 0
     assert out.startswith("1 %\r2 %\r")
-    assert (root / "title" / "render.log").read_text().splitlines()[1:] == ["1 %", "8 %", "done"]
+    assert (jobs_root / "title" / "render.log").read_text().splitlines()[1:] == ["1 %", "8 %", "done"]
 
 
-async def test_command_has_a_terminal_if_there_is_one(root: Path) -> None:
+async def test_command_has_a_terminal_if_there_is_one(jobs_root: Path) -> None:
     source, child = pty.openpty()
-    words = command(root, "--", sys.executable, "-c", "import sys; print(sys.stdout.isatty(), flush=True)")
+    words = command(
+        jobs_root, "--", sys.executable, "-c", "import sys; print(sys.stdout.isatty(), flush=True)"
+    )
     process = await asyncio.create_subprocess_exec(*words, stdin=child, stdout=child, stderr=PIPE)
     os.close(child)
     assert await process.wait() == 0
@@ -179,20 +182,20 @@ async def test_command_has_a_terminal_if_there_is_one(root: Path) -> None:
     os.close(source)
 
 
-async def test_standard_input_reaches_the_command(root: Path) -> None:
-    words = command(root, "--output", "a.mp4", "--", "sh", "-c", 'cat > "$JOBSVC_OUTPUT"')
+async def test_standard_input_reaches_the_command(jobs_root: Path) -> None:
+    words = command(jobs_root, "--output", "a.mp4", "--", "sh", "-c", 'cat > "$JOBSVC_OUTPUT"')
     process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     await process.communicate(b"film")
     assert process.returncode == 0
-    assert (root / "title" / "a.mp4").read_bytes() == b"film"
+    assert (jobs_root / "title" / "a.mp4").read_bytes() == b"film"
 
 
-async def test_frames_that_are_on_disk_are_kept_if_asked_for(root: Path) -> None:
+async def test_frames_that_are_on_disk_are_kept_if_asked_for(jobs_root: Path) -> None:
     words = ["--frames", "1-3", "--output", "a.####.exr"]
     failing = ["--", sys.executable, "-c", f"{RENDERER}sys.exit(3)", "{output}", "3"]
-    assert (await run(root, *words, *failing))[0] == 3
+    assert (await run(jobs_root, *words, *failing))[0] == 3
     listing = ["--", "sh", "-c", 'ls "$(dirname "$JOBSVC_OUTPUT")"']
-    code, out, _ = await run(root, *words, "--keep-outputs", *listing)
+    code, out, _ = await run(jobs_root, *words, "--keep-outputs", *listing)
     assert (code, out) == (1, "a.0001.exr\na.0002.exr\n")
 
 
@@ -205,7 +208,7 @@ async def test_frames_that_are_on_disk_are_kept_if_asked_for(root: Path) -> None
         ([], "Missing argument"),
     ],
 )
-async def test_wrong_use_creates_no_job(root: Path, words: list[str], message: str) -> None:
-    code, _, err = await run(root, *words)
-    assert (code, names(root)) == (2, [])
+async def test_wrong_use_creates_no_job(jobs_root: Path, words: list[str], message: str) -> None:
+    code, _, err = await run(jobs_root, *words)
+    assert (code, names(jobs_root)) == (2, [])
     assert message in err

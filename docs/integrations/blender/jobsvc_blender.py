@@ -55,6 +55,17 @@ def _without_stopping_the_render(handler):
     return call
 
 
+def _with_job(handler):
+    """Call a handler only if the render has a job, and pass the job on."""
+
+    @_without_stopping_the_render
+    def call(scene):
+        if Render.job is not None:
+            handler(scene, Render.job)
+
+    return call
+
+
 @_without_stopping_the_render
 def begin(scene):
     """Create the job, and have Blender write into its directory."""
@@ -80,28 +91,24 @@ def begin(scene):
     print(f"jobsvc: job {job.id}")
 
 
-@_without_stopping_the_render
-def begin_frame(scene):
+@_with_job
+def begin_frame(scene, job):
     """Say which frame is rendered."""
-    if Render.job is not None:
-        Render.job.progress(phase=f"frame {scene.frame_current}")
+    job.progress(phase=f"frame {scene.frame_current}")
 
 
-@_without_stopping_the_render
-def end_frame(scene):
+@_with_job
+def end_frame(scene, job):
     """Count a frame that is written."""
-    if Render.job is not None:
-        Render.frames.add(scene.frame_current)
-        Render.job.progress(frames=(len(Render.frames), _frame_count(scene)))
-        Render.job.log(f"frame {scene.frame_current} is written")
+    Render.frames.add(scene.frame_current)
+    job.progress(frames=(len(Render.frames), _frame_count(scene)))
+    job.log(f"frame {scene.frame_current} is written")
 
 
-@_without_stopping_the_render
-def complete(scene):
+@_with_job
+def complete(scene, job):
     """End the job as completed, if its files are there."""
-    job = _end(scene)
-    if job is None:
-        return
+    _restore(scene)
     if scene.render.is_movie_format:
         for number, film in enumerate(sorted((job.path / "output").iterdir())):
             name, role = (f"film-{number}", "data") if number else ("main", "main")
@@ -109,23 +116,20 @@ def complete(scene):
     job.complete()
 
 
-@_without_stopping_the_render
-def cancel(scene):
+@_with_job
+def cancel(scene, job):
     """End the job: without a window nobody can cancel, so Blender has met an error."""
-    job = _end(scene)
-    if job is None:
-        return
+    _restore(scene)
     if bpy.app.background:
         job.fail(f"Blender has stopped at frame {scene.frame_current}: its own output says why")
     else:
         job.cancel()
 
 
-def _end(scene):
-    job, Render.job = Render.job, None
-    if job is not None:
-        scene.render.filepath = Render.path
-    return job
+def _restore(scene):
+    """Give the scene its output path back."""
+    Render.job = None
+    scene.render.filepath = Render.path
 
 
 HANDLERS = {
