@@ -21,7 +21,7 @@ TEST_PROCESSES ?= 3
 test: $(STAMP)
 	$(RUN) coverage erase
 	$(RUN) coverage run -m pytest -n $(TEST_PROCESSES) --dist worksteal -m "not alone"
-	$(RUN) coverage run -m pytest -m alone tests/deploy tests/network_storage
+	$(RUN) coverage run -m pytest -m alone
 	$(RUN) coverage combine --quiet
 	$(RUN) coverage report
 	$(RUN) tests.checks.coverage_floors

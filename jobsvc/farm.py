@@ -353,11 +353,11 @@ class _Writer:
     def _flush(self) -> None:
         """Write the log, then the record, so that the last line is there before the final state."""
         with self._io_lock:
+            self._write_log()  # what storage did not take the last time
             with self._lock:
                 record = None if self._is_written else self._record
-                if len(self._unwritten) < MAX_LOG_BACKLOG:
-                    self._unwritten += bytes(self._log)
-                    self._log.clear()
+                self._unwritten = bytes(self._log)
+                self._log.clear()
             self._write_log()
             if record is not None:
                 self._check_attempt(record)

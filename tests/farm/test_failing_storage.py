@@ -82,18 +82,34 @@ def test_final_state_that_cannot_be_written_is_an_error(
         job.fail("no licence")
 
 
-def test_backlog_of_the_log_is_bounded(jobs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(farm, "MAX_LOG_BACKLOG", 1000)
-    with create(jobs_root) as job:
-        job.path.rename(jobs_root / ".away")
-        for line in range(1000):
+def test_backlog_of_the_log_is_bounded_and_has_the_last_lines(
+    jobs_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[str] = []
+
+    def refuse(path: str, *_: object) -> int:
+        failures.append(path)
+        raise OSError(errno.EIO, "Input/output error")
+
+    def log(job: farm.Job, lines: range) -> None:
+        for line in lines:
             job.log(f"line {line}")
-        (jobs_root / ".away").rename(job.path)
+        before = len(failures)
+        wait_until(lambda: len(failures) > before + 2)
+
+    monkeypatch.setattr(farm, "MAX_LOG_BACKLOG", 1000)
+    monkeypatch.setattr(farm, "WRITE_INTERVAL_S", 0.01)
+    monkeypatch.setattr(farm, "RETRY_S", 0.01)
+    with create(jobs_root) as job:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            log(job, range(500))
+            log(job, range(500, 1000))
         job.cancel()
     lines = (job.path / "render.log").read_text().splitlines()
     assert "[lines are missing here, because storage failed]" in lines
     assert lines[-1] == "line 999"
-    assert len(lines) < 500
+    assert len(lines) < 300
 
 
 def test_attempt_that_another_has_replaced_ends(

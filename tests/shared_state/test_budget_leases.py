@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
@@ -32,11 +33,15 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
+PATIENCE_S: Final = 15.0
+"""On a busy machine a call takes long, and is no outage."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def patient_probes() -> Iterator[None]:
-    """On a busy machine a probe takes long, and is no outage."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connection_module, "WAIT_S", 2.0)
+        patch.setattr(connection_module, "WAIT_S", PATIENCE_S)
+        patch.setattr(connection_module, "TIMEOUT_S", PATIENCE_S)
         yield
 
 
@@ -50,7 +55,7 @@ async def instances(redis: RedisServer, number: int) -> AsyncIterator[list[Count
         ]
         for connection in made:
             connection.instances = number
-            connection.wait_s = 2.0
+            connection.wait_s = PATIENCE_S
         yield made
 
 

@@ -18,6 +18,8 @@ from tests.conftest import MakeJob, MakeToken, Serve, put
 from tests.eventually import pause
 from tests.programs.service_runner import Service
 
+pytestmark = pytest.mark.alone
+
 HEEDED_WITHIN_S: Final = 2.0
 LARGE: Final = 16 << 20
 """Bytes: more than the sockets between the service and a client hold."""

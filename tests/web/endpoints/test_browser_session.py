@@ -252,6 +252,7 @@ async def test_sign_out_removes_the_cookie_of_any_session(serve: Serve) -> None:
     assert (await by_cookie(service, "DELETE", "/ui/session?all=1")).code == "bad-request"
 
 
+@pytest.mark.alone
 async def test_session_ends_within_two_seconds_after_its_token_is_revoked(
     serve: Serve, make_job: MakeJob
 ) -> None:
@@ -266,6 +267,7 @@ async def test_session_ends_within_two_seconds_after_its_token_is_revoked(
     assert (answer.status, answer.code) == (401, "unauthorized")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("member", "value", "status"), [("owner", "bob", 404), ("scopes", ["outputs:read"], 403)]
 )
@@ -295,6 +297,7 @@ async def status_of(service: Service, target: str, *fields: tuple[str, str]) -> 
     return (await by_cookie(service, "GET", target, *fields)).status
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("target", ["/api/events", f"{JOB}/events", f"{JOB}/logs?follow=1"])
 async def test_stream_of_a_session_ends_when_its_token_is_revoked(
     serve: Serve, make_job: MakeJob, target: str
@@ -310,6 +313,7 @@ async def test_stream_of_a_session_ends_when_its_token_is_revoked(
         assert stream.ended_cleanly
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("target", ["/api/events", f"{JOB}/events", f"{JOB}/logs?follow=1"])
 async def test_stream_of_a_session_ends_with_it(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, target: str
@@ -326,6 +330,7 @@ async def test_stream_of_a_session_ends_with_it(
         assert stream.ended_cleanly
 
 
+@pytest.mark.alone
 async def test_long_poll_of_a_session_ends_with_it(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,6 +344,7 @@ async def test_long_poll_of_a_session_ends_with_it(
         assert 0 <= time.time() - int(cookie[1].split(":")[1]) < HEEDED_WITHIN_S
 
 
+@pytest.mark.alone
 async def test_download_of_a_session_ends_when_its_token_is_revoked(serve: Serve, make_job: MakeJob) -> None:
     make_job(output=bytes(LARGE))
     service = await serve(download_rate=LARGE // 30)
