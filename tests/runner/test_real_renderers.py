@@ -136,8 +136,9 @@ async def test_openjd(service: Service, jobs_root: Path, tmp_path: Path) -> None
 async def test_blender_by_its_output(service: Service, jobs_root: Path, tmp_path: Path) -> None:
     scene = tmp_path / "scene.py"
     await asyncio.to_thread(scene.write_text, SCENE)
-    command = jobsvc_run(jobs_root, "--frames", "1-4", "--output", "output/title.####.png")
-    blender = ["blender", "-b", "--factory-startup", "--python", scene, "-o", "{output}", "-a"]
+    command = jobsvc_run(jobs_root, "--output", "output/title.####.png")
+    frames = ["-s", "1", "-e", "4", "-a"]
+    blender = ["blender", "-b", "--factory-startup", "--python", scene, "-o", "{output}", *frames]
     async with rendering([*command, "--", *blender]) as process:
         states = await followed(service, process)
     await check(service, states)

@@ -71,6 +71,18 @@ async def test_sequence_is_rendered(jobs_root: Path) -> None:
     assert (jobs_root / "title" / "render.log").read_text().splitlines()[1:] == out.splitlines()
 
 
+async def test_frames_are_those_of_the_arguments_of_blender(jobs_root: Path, tmp_path: Path) -> None:
+    blender = tmp_path / "blender"
+    blender.write_text(
+        '#!/bin/sh\nfor n in 3 4 5; do echo frame > "$2/a.000$n.png"; echo Fra:$n Mem:1M; done\n'
+    )
+    blender.chmod(0o755)
+    words = ["-o", "{job}/o", "-s", "3", "-e", "5", "-a"]
+    assert (await run(jobs_root, "--output", "o/a.####.png", "--", str(blender), *words))[0] == 0
+    found = record(jobs_root)
+    assert (found["framesTotal"], found["outputs"][0]["frames"]) == (3, "3-5")
+
+
 async def test_command_finds_its_job_in_its_environment(jobs_root: Path) -> None:
     script = 'echo film > "$JOBSVC_OUTPUT"; echo note > "$JOBSVC_JOB_DIR/note.txt"'
     assert (await run(jobs_root, "--output", "o/a.mp4", "--", "sh", "-c", script))[0] == 0

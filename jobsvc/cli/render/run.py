@@ -11,6 +11,7 @@ import click
 from jobsvc.cli.client.parameters import examples
 from jobsvc.cli.render.job_options import job_errors, job_options
 from jobsvc.farm import Job
+from jobsvc.runner.blender_arguments import frames_of_blender
 from jobsvc.runner.event import Parse
 from jobsvc.runner.formats.auto import AUTO, parser_for
 from jobsvc.runner.formats.table import FORMATS, format_of_program
@@ -37,12 +38,16 @@ class _Frames(click.ParamType[FrameRange]):
     epilog=examples(
         "export JOBSVC_JOBS_ROOT=/srv/farm/jobs",
         "jobsvc run --owner acme --output title.mp4 -- ffmpeg -i frames/%04d.png {output}",
-        "jobsvc run --owner acme --frames 1-250 --output beauty.####.png \\",
+        "jobsvc run --owner acme --output beauty.####.png \\",
         "    -- blender -b title.blend -o {output} -s 1 -e 250 -a",
     ),
 )
 @job_options
-@click.option("--frames", type=_Frames(), help="Frames to render, such as 1-250 or 1,3,5-9.")
+@click.option(
+    "--frames",
+    type=_Frames(),
+    help="Frames to render, such as 1-250 or 1,3,5-9. Not needed if Blender's own arguments name them.",
+)
 @click.option(
     "--format", "format_name", type=click.Choice([AUTO, *FORMATS]), default=AUTO, show_default=True,
     help="What the renderer prints.",
@@ -75,9 +80,10 @@ def run(
     if output is None and any(OUTPUT_WORD in word for word in command):
         raise click.UsageError("The command uses {output}: name the path of the output by --output.")
     with job_errors():
-        plan = Plan(
-            command, _parser(format_name, regex, command[0]), output, frames, job_values["keep_outputs"]
-        )
+        if frames is None and format_of_program(command[0]) == "blender":
+            frames = frames_of_blender(command[1:])
+        parse = _parser(format_name, regex, command[0])
+        plan = Plan(command, parse, output, frames, job_values["keep_outputs"])
         job = Job.create(**job_values)
         click.echo(f"jobsvc: job {job.id}, attempt {job.attempt}", err=True)
         sys.exit(Render(job, plan).run())
