@@ -5,9 +5,13 @@ Each command reads the record, changes it and writes it, so only one program may
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -18,7 +22,7 @@ from jobsvc.cli.client.parameters import examples
 from jobsvc.cli.render.job_options import job_errors, job_options, jobs_root_option
 from jobsvc.domain.outputs import Role
 from jobsvc.domain.status_schema import SCHEMA_TEXT
-from jobsvc.farm import Job
+from jobsvc.farm import HEARTBEAT_S, Job
 
 P = ParamSpec("P")
 
@@ -77,7 +81,11 @@ def progress(job: Job, percent: float | None, phase: str | None, frames: str | N
 @farm.command()
 @_job_command
 def log(job: Job) -> None:
-    """Append the lines of standard input to the log of a job, as they come."""
+    """Append the lines of standard input to the log of a job, as they come.
+
+    Until the end of the input, the job does not become stalled.
+    """
+    threading.Thread(target=_keep_alive, args=[job.path / "status.json"], daemon=True).start()
     for line in sys.stdin.buffer:
         job.log(line.decode("utf-8", "replace"))
 
@@ -125,6 +133,14 @@ def cancel(job: Job) -> None:
 def schema() -> None:
     """Print the JSON Schema of status.json, for editors and for programs that write it."""
     click.echo(SCHEMA_TEXT, nl=False)
+
+
+def _keep_alive(record: Path) -> None:
+    """Set the time of a record now and then; another program may be writing a new one."""
+    while True:
+        time.sleep(HEARTBEAT_S)
+        with suppress(OSError):  # job.log reports storage that fails
+            os.utime(record)
 
 
 def _frames(text: str | None) -> tuple[int, int | None] | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from jobsvc import farm
 from jobsvc.cli import main
+from tests.eventually import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +55,17 @@ def test_job_is_written_from_queued_to_completed(root: Path) -> None:
     assert run("complete", "title").exit_code == 0
     assert record(root)["status"] == "completed"
     assert record(root)["outputs"][0]["role"] == "preview"
+
+
+def test_job_does_not_become_stalled_while_it_is_logged(root: Path) -> None:
+    created()
+    file = root / "title" / "status.json"
+    before = file.read_bytes()
+    os.utime(file, (0, 0))
+    code = "from jobsvc.cli.render import hooks; hooks.HEARTBEAT_S = 0.1; hooks.farm(['log', 'title'])"
+    with Popen([sys.executable, "-c", code], stdin=PIPE):
+        wait_until(lambda: file.stat().st_mtime > 0)
+    assert file.read_bytes() == before
 
 
 def test_job_without_its_output_ends_as_failed(root: Path) -> None:
