@@ -42,6 +42,7 @@ class Manager(ThreadingHTTPServer):
         self.jobs: dict[str, dict[str, Any]] = {}
         self.tasks: dict[str, list[dict[str, Any]]] = {}
         self.images: set[str] = set()
+        self.error = b'{"code": 404, "message": "no such job"}\n'
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def respond(self, path: str) -> bytes | None:
@@ -75,9 +76,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.server.respond(self.path)
         self.send_response(404 if body is None else 200 if body else 204)
-        self.send_header("Content-Length", str(len(body or b"")))
+        body = self.server.error if body is None else body
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body or b"")
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
         pass
