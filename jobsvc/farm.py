@@ -86,7 +86,7 @@ class Job:
         self._restore_handler: Callable[[], object] = lambda: None
 
     @classmethod
-    def create(
+    def create(  # noqa: PLR0913 - keyword arguments
         cls,
         jobs_root: str | os.PathLike[str],
         *,
@@ -94,6 +94,7 @@ class Job:
         output: str | None = None,
         job_id: str | None = None,
         project: str | None = None,
+        frames: int | None = None,
         metadata: Record | None = None,
         restart: bool = False,
         keep_outputs: bool = False,
@@ -101,17 +102,19 @@ class Job:
         """Create a queued job, or queue the next attempt of a job.
 
         `output` is the path of the main output in the job's directory: a file, a sequence
-        (`output/beauty.####.exr`) or a directory (`output/passes/`). What an earlier attempt has left of the
-        outputs is removed, unless `keep_outputs`. A completed job has a next attempt only with `restart`.
-        Raises JobError, and OSError if storage fails.
+        (`output/beauty.####.exr`) or a directory (`output/passes/`). `frames` is how many will be rendered.
+        What an earlier attempt has left of the outputs is removed, unless `keep_outputs`. A completed job
+        has a next attempt only with `restart`. Raises JobError, and OSError if storage fails.
         """
         job_id = job_id or str(uuid.uuid4())
         if not _ID.fullmatch(job_id):
             raise JobError(
                 f"{job_id!r} is no job id: use 1 to 128 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
             )
-        values = {"projectPath": project, "outputPath": output, "metadata": metadata}
+        values = {"projectPath": project, "outputPath": output, "framesTotal": frames, "metadata": metadata}
         record = {"id": job_id, "status": "queued", "owner": owner, "createdAt": _now(), "attempt": 1}
+        if frames is not None:
+            record["framesDone"] = 0
         record.update((key, value) for key, value in values.items() if value is not None)
         path = Path(jobs_root, job_id).absolute()
         if path.exists():

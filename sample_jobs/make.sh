@@ -1,7 +1,6 @@
 #!/bin/sh
 # Renders the films, the images and the failed job's log of the samples again with ffmpeg, in this directory.
-# Needs an ffmpeg with libx264 and drawtext, and the font DejaVu Sans. The records (status.json) are
-# written by hand and are not changed.
+# Needs an ffmpeg with libx264 and drawtext, the font DejaVu Sans, and jobsvc.
 set -eu
 cd "$(dirname "$0")"
 
@@ -82,3 +81,6 @@ job=teaser-0031; mkdir -p $job/output
 render /dev/null -f lavfi -i "mandelbrot=s=320x180:rate=12:start_scale=0.8:end_scale=0.01:end_pts=24:maxiter=400:$seahorse" -t 2 \
     -vf "$dusk" $film -crf 36 $job/output/teaser.mp4
 render /dev/null -ss 1 -i $job/output/teaser.mp4 -frames:v 1 -q:v 8 -bitexact $job/output/teaser.jpg
+
+# The records and logs, with jobsvc.farm.
+cd .. && python3 -m tests.sample_jobs

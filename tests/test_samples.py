@@ -14,6 +14,7 @@ from jobsvc.domain.job import Job, Status
 from jobsvc.domain.outputs import OutputKind
 from jobsvc.domain.status_record import parse_record
 from jobsvc.storage.jobs.reader import JobsRoot
+from tests import sample_jobs
 
 SAMPLES = Path(__file__).parents[1] / "sample_jobs"
 GOOD = sorted(record.parent.name for record in SAMPLES.glob("*/status.json"))
@@ -40,6 +41,21 @@ def test_every_sample_is_a_valid_record(name: str) -> None:
 def test_sample_has_an_output_exactly_if_it_is_completed(name: str) -> None:
     snapshot = JobsRoot(SAMPLES).read(name)
     assert snapshot.has_output is (snapshot.job.status is Status.COMPLETED)
+
+
+def test_samples_are_what_the_writer_writes(tmp_path: Path) -> None:
+    """Byte for byte: `python -m tests.sample_jobs` writes them again."""
+    names = sample_jobs.make_all(tmp_path)
+    assert {_job(name).status for name in names} == {Status.RENDERING, Status.COMPLETED, Status.FAILED}
+    for name in names:
+        assert _files(tmp_path / name) == _files(SAMPLES / name)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return the files below a directory: content by path."""
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
+    }
 
 
 def test_samples_show_every_state_and_two_owners() -> None:

@@ -1,26 +1,23 @@
-"""Simulate a render farm: render one job with ffmpeg and write its directory as a farm should.
+"""Simulate a render farm: render one job with ffmpeg and write its directory with jobsvc.farm.
 
-The record is replaced atomically and never returns to an earlier state, the log is only appended to, and the
-output is in place before the record says completed. Blocking code; runs in its own thread.
+Blocking code; runs in its own thread.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from jobsvc.domain.job import Status
 from jobsvc.domain.timestamp import format_time
-from jobsvc.storage.files.atomic_write import write_atomically
-from jobsvc.storage.layout import DEFAULT_LOG, STATUS_FILE
+from jobsvc.farm import Job, JobError
+from jobsvc.storage.layout import DEFAULT_LOG
 
 OnState = Callable[[Status, int, int], None]
 """Called with the status, the finished frames and the total frames after each change of the record."""
@@ -53,52 +50,42 @@ def find_ffmpeg() -> str | None:
 class DemoFarm:
     """Render one job, from queued to a final status."""
 
+    _job: Job
+    """Created by queue()."""
+
     def __init__(self, folder: Path, ffmpeg: str, *, owner: str, frames: int, on_state: OnState) -> None:
         """Prepare a job in `folder`, which queue() creates; the name of the directory is the job id."""
         self._folder = folder
         self._ffmpeg = ffmpeg
+        self._owner = owner
         self._frames = frames
+        self._frames_done = 0
         self._on_state = on_state
         self._stopping = Event()
         self._process: subprocess.Popen[str] | None = None
-        output = f"output/{folder.name}.mp4"
-        self._output = folder / output
+        self._output = folder / f"output/{folder.name}.mp4"
         self._part = self._output.with_name(f".{folder.name}.part")
-        self._record: dict[str, Any] = {
-            "id": folder.name,
-            "status": Status.QUEUED,
-            "owner": owner,
-            "progress": 0,
-            "projectPath": "projects/demo/seahorse-valley.blend",
-            "outputPath": output,
-            "createdAt": _now(),
-            "framesDone": 0,
-            "framesTotal": frames,
-            "attempt": 1,
-        }
 
     def queue(self) -> None:
-        """Create the job directory under a temporary name and rename it, so that it appears complete."""
-        temporary = self._folder.with_name(f".{self._folder.name}.new")
-        (temporary / "output").mkdir(parents=True)
-        write_atomically(temporary / STATUS_FILE, orjson.dumps(self._record | {"updatedAt": _now()}))
-        temporary.rename(self._folder)
-        self._on_state(Status.QUEUED, 0, self._frames)
+        """Create the job."""
+        self._job = Job.create(
+            self._folder.parent,
+            owner=self._owner,
+            job_id=self._folder.name,
+            project="projects/demo/seahorse-valley.blend",
+            output=self._output.relative_to(self._folder).as_posix(),
+            frames=self._frames,
+        )
+        self._show()
 
     def run(self, wait: float = QUEUED_S) -> Status:
         """Render the queued job after `wait` seconds; return the final status, CANCELED after stop()."""
         if self._stopping.wait(wait):
-            return self._end(Status.CANCELED)
-        try:
-            result = self._render()
-        except OSError as exc:
-            return self._end(Status.FAILED, error=f"{self._ffmpeg}: {exc.strerror}")
-        if self._stopping.is_set():
-            return self._end(Status.CANCELED)
-        if result != 0:
-            return self._end(Status.FAILED, error=f"ffmpeg exited with code {result}; see the log")
-        self._publish()
-        return self._end(Status.COMPLETED, progress=100, framesDone=self._frames)
+            self._job.cancel()
+        else:
+            self._render()
+        self._show()
+        return Status(self._job.status)
 
     def stop(self) -> None:
         """Cancel the render soon. Can be called from any thread."""
@@ -106,9 +93,27 @@ class DemoFarm:
         if self._process is not None:
             self._process.terminate()
 
-    def _render(self) -> int:
+    def _render(self) -> None:
+        self._job.start()
+        self._progress(0, "starting")
+        try:
+            result = self._run_ffmpeg()
+        except OSError as exc:
+            self._job.fail(f"{self._ffmpeg}: {exc.strerror}")
+            return
+        if self._stopping.is_set():
+            self._part.unlink(missing_ok=True)
+            self._job.cancel()
+        elif result != 0:
+            self._part.unlink(missing_ok=True)
+            self._job.fail(f"ffmpeg exited with code {result}; see the log")
+        else:
+            self._progress(self._frames, "publishing")
+            with suppress(JobError):  # then it has failed, and says why
+                self._publish()
+
+    def _run_ffmpeg(self) -> int:
         """Run ffmpeg until it exits and return its exit code."""
-        self._replace(status=Status.RENDERING, phase="starting", startedAt=_now())
         command = _command(self._ffmpeg, self._frames, f"{self._output.parent.name}/{self._part.name}")
         self._log(f"start: {' '.join(command)}")
         with (
@@ -134,33 +139,26 @@ class DemoFarm:
             if self._stopping.is_set():
                 process.terminate()
                 return
-            done = min(max(frame, self._record["framesDone"]), self._frames)
-            # 100 % is reported only once the file is in place.
-            self._replace(phase="rendering", framesDone=done, progress=min(99, 100 * done // self._frames))
-            self._log(f"frame {done} of {self._frames}")
+            self._progress(frame, "rendering")
+            self._log(f"frame {self._frames_done} of {self._frames}")
+
+    def _progress(self, frame: int, phase: str) -> None:
+        self._frames_done = min(max(frame, self._frames_done), self._frames)
+        self._job.progress(frames=(self._frames_done, self._frames), phase=phase)
+        self._show()
 
     def _publish(self) -> None:
-        """Sync the finished file to disk and rename it to its final name."""
-        self._replace(phase="publishing", framesDone=self._frames, progress=99)
-        with self._part.open("rb") as file:
-            os.fsync(file.fileno())
-        self._part.rename(self._output)
-
-    def _end(self, status: Status, **members: object) -> Status:
-        self._part.unlink(missing_ok=True)
-        self._log(f"{status}: {members.get('error', self._record['outputPath'])}")
-        self._record.pop("phase", None)
-        self._replace(status=status, completedAt=_now(), **members)
-        return status
-
-    def _replace(self, **members: object) -> None:
-        self._record |= members | {"updatedAt": _now()}
-        write_atomically(self._folder / STATUS_FILE, orjson.dumps(self._record))
-        self._on_state(self._record["status"], self._record["framesDone"], self._frames)
+        """Rename the finished file to its final name, and complete the job."""
+        if self._part.exists():
+            self._part.rename(self._output)
+        self._log(f"completed: {self._output.name}")
+        self._job.complete()
 
     def _log(self, line: str) -> None:
-        with (self._folder / DEFAULT_LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{_now()} farm: {line}\n")
+        self._job.log(f"{format_time(time.time_ns() // 1000)} farm: {line}")
+
+    def _show(self) -> None:
+        self._on_state(Status(self._job.status), self._frames_done, self._frames)
 
 
 def _command(ffmpeg: str, frames: int, output: str) -> list[str]:
@@ -197,7 +195,3 @@ def _frames_done(lines: Iterable[str]) -> Iterator[int]:
             frame = int(value)
         elif key == "progress":
             yield frame
-
-
-def _now() -> str:
-    return format_time(time.time_ns() // 1000)
