@@ -22,6 +22,7 @@ OPTIONAL_BENCHMARKS: Final = (
     "page",
     "behind-tls",
     "farm-writer",
+    "many-writers",
     "hostile",
     "hostile-unlimited",
     "shared-state",
