@@ -61,9 +61,10 @@ class Server:
         return process.cpu(self.process.pid, *process.children(self.process.pid))
 
     def metric(self, name: str) -> float:
-        """Read one of the service's metrics without labels; `name` without `jobsvc_`."""
+        """Read one of the service's metrics, the sum of all labels; `name` without `jobsvc_`."""
         lines = load_generator.answer(self.address, load_generator.get("/metrics"))[1].decode().splitlines()
-        return next(float(line.split(" ")[1]) for line in lines if line.startswith(f"jobsvc_{name} "))
+        samples = (f"jobsvc_{name} ", f"jobsvc_{name}{{")
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(samples))
 
     def log_lines(self) -> list[dict[str, object]]:
         """Read the service's log."""

@@ -80,6 +80,11 @@ class Where:
     """Seconds for which the kernel caches names and attributes; None if it is not FUSE."""
 
     @property
+    def status_goal(self) -> table.Goal | None:
+        """Return the goal of the latency; none on FUSE, whose process has only what is left of a core."""
+        return STATUS_GOAL_MS if self.fuse_cache_s is None else None
+
+    @property
     def max_age_s(self) -> float:
         """Return the seconds after which a change has to be in a status."""
         return MAX_AGE_S + (self.fuse_cache_s or 0)
@@ -158,7 +163,7 @@ def _measure(plan: Plan, bench: Bench, server: Server, writers: FarmWriters) -> 
             if is_busy:
                 writers.pause()
     for name, phases in (("without writers", quiet), ("with writers", busy)):
-        _print_phases(name, phases, bench.where.event_goal, seconds)
+        _print_phases(name, phases, bench.where, seconds)
     for percent in (50, 99):
         ours, theirs = [
             [percentile(phase.latencies, percent) for phase in phases] for phases in (busy, quiet)
@@ -167,11 +172,11 @@ def _measure(plan: Plan, bench: Bench, server: Server, writers: FarmWriters) -> 
     _complete(bench, server, writers)
 
 
-def _print_phases(name: str, phases: list[Phase], event_goal: table.Goal, seconds: float) -> None:
+def _print_phases(name: str, phases: list[Phase], where: Where, seconds: float) -> None:
     table.note(f"{name}, {seconds:g} s each")
     latencies = [[percentile(phase.latencies, percent) for phase in phases] for percent in (50, 99, 100)]
     table.row("status latency: median", latencies[0], " ms")
-    table.row("status latency: p99", latencies[1], " ms", STATUS_GOAL_MS)
+    table.row("status latency: p99", latencies[1], " ms", where.status_goal)
     table.row("status latency: maximum", latencies[2], " ms")
     status = [[percentile(phase.status_delays, percent) for phase in phases] for percent in (50, 95, 100)]
     table.row("from rename to status: median", status[0], " s")
@@ -182,7 +187,7 @@ def _print_phases(name: str, phases: list[Phase], event_goal: table.Goal, second
         [1e3 * percentile(phase.event_delays, percent) for phase in phases] for percent in (50, 95, 100)
     ]
     table.row("from rename to event: median", events[0], " ms")
-    table.row("from rename to event: p95", events[1], " ms", event_goal)
+    table.row("from rename to event: p95", events[1], " ms", where.event_goal)
     table.row("from rename to event: maximum", events[2], " ms")
     table.row("CPU of the service", [phase.cpu_percent for phase in phases], " %")
 
@@ -219,13 +224,6 @@ def _first_event(readers: SseReaders, number: int, last: int) -> float:
     return min((readers.first[one] for one in numbers if one in readers.first), default=float("inf"))
 
 
-def _unreadable(server: Server) -> float:
-    lines = answer(server.address, get("/metrics"))[1].decode().splitlines()
-    return sum(
-        float(line.split(" ")[-1]) for line in lines if line.startswith("jobsvc_records_unreadable_total")
-    )
-
-
 def _complete(bench: Bench, server: Server, writers: FarmWriters) -> None:
     """Complete all jobs, then check the status and download the output of each."""
     writers.resume()
@@ -250,4 +248,8 @@ def _complete(bench: Bench, server: Server, writers: FarmWriters) -> None:
         for job_id in writers.job_ids
     )
     table.row("outputs that were not downloaded as written", [wrong], "", NONE)
-    table.row("records that were unreadable", [_unreadable(server)], "", NONE)
+    # FUSE cuts off a longer record, if it replaces another while that is opened, at the older size.
+    unreadable_goal = NONE if bench.where.fuse_cache_s is None else None
+    table.row(
+        "reads of an unreadable record", [server.metric("records_unreadable_total")], "", unreadable_goal
+    )
