@@ -21,7 +21,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import operator
 import os
+import queue
 import re
 import shutil
 import signal
@@ -35,6 +37,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Job", "JobError"]
 
@@ -54,11 +61,22 @@ ESTIMATE_AFTER_S = 5.0
 """The end is estimated only after so long."""
 MAX_LOG_BACKLOG = 16 * 1024 * 1024
 """Bytes of log that are kept while storage fails; then the oldest lines are dropped."""
+LOCK_TIMEOUT_S = 10.0
+"""How long to wait for another program that writes the job: storage may keep the lock of a lost host."""
+MAX_TEXT = 4000
+"""Characters of an error or a phase that are written."""
+MAX_RECORD = 1024 * 1024
+"""Bytes of a record that jobsvc reads."""
 
 Record = dict[str, Any]
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PLACEHOLDER = re.compile(r"#+|@+|%(?:0([1-9]))?d|\$F([1-9])?")
+_OUTPUT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FRAMES = re.compile(r"(-?[0-9]{1,9})(?:-(-?[0-9]{1,9}))?")
+_ROLES = ("main", "preview", "thumbnail", "data")
+_MAX_OUTPUTS = 256
+_MAX_COUNT = 2**53 - 1
 _END_STATES = ("completed", "failed", "canceled")
 _logger = logging.getLogger("jobsvc.farm")
 
@@ -68,11 +86,11 @@ class JobError(Exception):
 
 
 class Terminated(SystemExit):
-    """Raised in the main thread by SIGTERM during the block of a job."""
+    """Raised in the main thread by SIGTERM or SIGHUP during the block of a job."""
 
 
 class Job:
-    """One attempt of a job. Methods may be called from any thread.
+    """One attempt of a job. Methods may be called from any thread of the program that has created it.
 
     They raise JobError if the attempt has ended, or another one has begun; outside of a block, also OSError.
     """
@@ -82,7 +100,8 @@ class Job:
         self.path = path
         self._record = record
         self._lock = threading.Lock()
-        self._writer = _Writer(path)
+        self._writer = _Writer(path, _attempt_of(record))
+        self._pid = os.getpid()
         self._restore_handler: Callable[[], object] = lambda: None
 
     @classmethod
@@ -91,9 +110,9 @@ class Job:
         jobs_root: str | os.PathLike[str],
         *,
         owner: str,
-        output: str | None = None,
+        output: str | os.PathLike[str] | None = None,
         job_id: str | None = None,
-        project: str | None = None,
+        project: str | os.PathLike[str] | None = None,
         frames: int | None = None,
         metadata: Record | None = None,
         restart: bool = False,
@@ -111,16 +130,22 @@ class Job:
             raise JobError(
                 f"{job_id!r} is no job id: use 1 to 128 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
             )
-        values = {"projectPath": project, "outputPath": output, "framesTotal": frames, "metadata": metadata}
-        record = {"id": job_id, "status": "queued", "owner": owner, "createdAt": _now(), "attempt": 1}
+        values = {
+            "projectPath": None if project is None else os.fspath(project),
+            "outputPath": None if output is None else os.fspath(output),
+            "framesTotal": None if frames is None else _count(frames),
+            "metadata": metadata,
+        }
+        record: Record = {"id": job_id, "status": "queued", "owner": owner, "createdAt": _now(), "attempt": 1}
         if frames is not None:
             record["framesDone"] = 0
         record.update((key, value) for key, value in values.items() if value is not None)
+        _check_record(record)
         path = Path(jobs_root, job_id).absolute()
-        if path.exists():
+        if not path.exists() and _create_directory(path, record):
+            return cls(path, record)
+        with _locked(path):
             record = _next_attempt(path, record, restart=restart, keep_outputs=keep_outputs)
-        else:
-            _create_directory(path, record)
         return cls(path, record)
 
     @classmethod
@@ -154,7 +179,7 @@ class Job:
 
     def __enter__(self) -> Job:  # noqa: PYI034 - typing.Self is in Python 3.11 and newer
         if threading.current_thread() is threading.main_thread():
-            self._restore_handler = _handle_sigterm()
+            self._restore_handler = _handle_termination()
         self.start()
         return self
 
@@ -164,11 +189,13 @@ class Job:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if os.getpid() != self._pid:
+            return  # a forked process has left the block; the render goes on in its parent
         try:
             if self.status not in _END_STATES:
                 self._end_as(error)
         except (KeyboardInterrupt, Terminated):
-            if self.status not in _END_STATES:
+            with suppress(JobError):  # the interrupted call has ended it after all
                 self.cancel()
             raise
         finally:
@@ -192,38 +219,57 @@ class Job:
         frames: tuple[int, int | None] | None = None,
     ) -> None:
         """Tell how far the render is, in percent and in frames (done, total). Neither ever falls."""
-        done, total = frames or (None, None)
+        done, total = (None if count is None else _count(count) for count in frames or (None, None))
         if percent is None and done is not None and total:
             percent = min(99.0, 100 * done / total)
-        if percent is not None and not math.isfinite(percent):
+        if percent is not None and not math.isfinite(percent := float(percent)):
             raise ValueError(f"progress: {percent} is not a number from 0 to 100")
-        with self._changed() as record:
+
+        def change(record: Record) -> None:
             if record["status"] == "queued":
                 record.update(status="rendering", startedAt=_now())
             if percent is not None:
-                record["progress"] = max(record.get("progress", 0), min(round(percent, 2), 100))
+                record["progress"] = max(record.get("progress") or 0, min(round(percent, 2), 100))
                 _estimate_end(record)
             if done is not None:
-                record["framesDone"] = max(record.get("framesDone", 0), done)
+                record["framesDone"] = max(record.get("framesDone") or 0, done)
             if total is not None:
                 record["framesTotal"] = total
             if phase is not None:
-                record["phase"] = phase
+                record["phase"] = str(phase)[:MAX_TEXT]
+
+        self._change(change)
 
     def log(self, text: str) -> None:
         """Append lines to the log."""
+        self.check()
         lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
         self._writer.append(f"{lines}\n".encode("utf-8", "replace"))
 
-    def add_output(self, name: str, path: str, *, role: str = "data", frames: str | None = None) -> None:
+    def check(self) -> None:
+        """Raise JobError if another attempt has begun, or another program has ended this one."""
+        self._check_process()
+        self._writer.check()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise JobError(f"{self.path} is written by process {self._pid}: call its methods there")
+
+    def add_output(
+        self, name: str, path: str | os.PathLike[str], *, role: str = "data", frames: str | None = None
+    ) -> None:
         """Add an output beside the main one. `frames` are those that a sequence has to have: "1-250"."""
-        output = {"name": name, "path": path, "role": role}
+        output = {"name": name, "path": os.fspath(path), "role": role}
         if frames is not None:
             output["frames"] = frames
-        _make_output_directories(self.path, [output])
-        with self._changed() as record:
-            others = [other for other in record.get("outputs", []) if other["name"] != name]
+
+        def change(record: Record) -> None:
+            others = [other for other in record.get("outputs") or [] if other.get("name") != name]
             record["outputs"] = [*others, output]
+            _check_record(record)
+            _make_output_directories(self.path, [output])
+
+        self._change(change)
 
     def complete(self, *, hint: str | None = None) -> None:
         """End the job as completed, once all outputs are there, not empty and no longer growing.
@@ -240,33 +286,47 @@ class Job:
 
     def fail(self, error: str) -> None:
         """End the job as failed. `error` is one sentence for people."""
-        self._end("failed", error=error)
+        self._end("failed", error=str(error)[:MAX_TEXT])
 
     def cancel(self) -> None:
         """End the job as canceled."""
         self._end("canceled")
 
     def _end(self, status: str, **values: object) -> None:
-        with self._changed(is_final=True) as record:
+        def change(record: Record) -> None:
             record.update(status=status, completedAt=_now(), **values)
             record.pop("phase", None)
             record.pop("estimatedCompletionAt", None)
 
-    @contextmanager
-    def _changed(self, *, is_final: bool = False) -> Iterator[Record]:
-        """Yield the record to change it, then have it written."""
+        self._change(change, is_final=True)
+
+    def _change(self, change: Callable[[Record], None], *, is_final: bool = False) -> None:
+        """Change a copy of the record and have it written, so that an interrupted change has not happened."""
+        self._check_process()
         with self._lock:
             if self.status in _END_STATES:
                 raise JobError(f"{self.path} is {self.status}: create its next attempt")
-            yield self._record
-            self._writer.write(self._record, is_final=is_final)
+            record = dict(self._record)
+            change(record)
+            try:
+                self._writer.check()
+                self._writer.write(record, is_final=is_final)
+            except (OSError, JobError):
+                self._record = record
+                raise
+            self._record = record
 
 
 class _Writer:
-    """Writes the newest record and the log: after `start` in a thread of its own, else at each call."""
+    """Writes the newest record and the log: after `start` in a thread of its own, else at each call.
 
-    def __init__(self, path: Path) -> None:
+    KeyboardInterrupt can be raised in any line of the main thread. It would leave a threading.Event locked,
+    so the thread is woken by queues.
+    """
+
+    def __init__(self, path: Path, attempt: int) -> None:
         self._path = path
+        self._attempt = attempt
         self._lock = threading.Lock()
         self._record: Record | None = None
         self._is_written = True
@@ -275,28 +335,42 @@ class _Writer:
         """Held while writing, so that an older record never replaces a newer one."""
         self._unwritten = b""
         """The log that is being written."""
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._end_pause: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        """Takes the result of the final record."""
+        self._is_running = False
+        """Whether the thread writes."""
+        self._is_stopping = False
+        self._deadline: float | None = None
+        """When to give up writing the final record."""
         self._is_failing = False
         self._superseded: JobError | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="jobsvc-farm", daemon=True)
-        self._thread.start()
+        if not self._is_running:
+            self._is_running = True
+            threading.Thread(target=self._run, name="jobsvc-farm", daemon=True).start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._wake.set()
+        self._is_stopping = True
+        self._wake.put(None)
+        self._end_pause.put(None)
+
+    def check(self) -> None:
+        """Raise JobError if this attempt is no longer written."""
+        if self._superseded:
+            raise self._superseded
 
     def write(self, record: Record, *, is_final: bool = False) -> None:
         """Write a record soon. The final one is written when this returns, else OSError is raised."""
-        if self._superseded:
-            raise self._superseded
         with self._lock:
-            self._record, self._is_written = dict(record), False
+            self._record, self._is_written = record, False
+            if is_final:
+                self._deadline = time.monotonic() + FINAL_TIMEOUT_S
+            is_running = self._is_running
         if is_final:
-            self._write_final()
+            self._write_final(is_running=is_running)
         else:
             self._flush_soon()
 
@@ -310,43 +384,65 @@ class _Writer:
         self._flush_soon()
 
     def _flush_soon(self) -> None:
-        if self._thread is None:
+        if not self._is_running:
             self._flush()
-        else:
-            self._wake.set()
+        elif self._wake.empty():
+            self._wake.put(None)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            if not self._wake.wait(HEARTBEAT_S):
-                self._is_written = False
-            self._wake.clear()
-            try:
-                self._flush()
-                pause = WRITE_INTERVAL_S
-            except OSError as error:
-                self._report(error)
-                self._wake.set()
-                pause = RETRY_S
-            except JobError as error:
-                _logger.warning("%s", error)
-                self._superseded = error
-                return
-            self._stopping.wait(pause)
+        try:
+            while not self._is_stopping and not self._run_once():
+                pass
+        except Exception as error:  # noqa: BLE001 - the methods of the job raise it
+            _logger.warning("%s", error)
+            self._superseded = error if isinstance(error, JobError) else JobError(f"{self._path}: {error}")
+            self._ended.put(self._superseded)
+        finally:
+            self._is_running = False
 
-    def _write_final(self) -> None:
-        self.stop()
-        deadline = time.monotonic() + FINAL_TIMEOUT_S
-        if not self._io_lock.acquire(timeout=FINAL_TIMEOUT_S):
-            raise TimeoutError(f"{self._path}: storage does not respond; the job remains unfinished")
-        self._io_lock.release()
+    def _run_once(self) -> bool:
+        """Wait for something to write and write it. Returns whether it was the final record."""
+        if not _wait(self._wake, HEARTBEAT_S):
+            self._is_written = False
+        pause, failure = WRITE_INTERVAL_S, None
+        try:
+            self._flush()
+        except OSError as error:
+            self._report(error)
+            self._wake.put(None)
+            pause, failure = RETRY_S, error
+        with self._lock:
+            is_late = self._deadline is not None and time.monotonic() > self._deadline
+            if self._deadline is not None and (self._is_written or is_late):
+                self._is_running = False
+                self._ended.put(None if self._is_written else failure)
+                return True
+        _wait(self._end_pause, pause)
+        return False
+
+    def _write_final(self, *, is_running: bool) -> None:
+        if is_running:
+            self._wake.put(None)
+            self._end_pause.put(None)
+            try:
+                error = self._ended.get(timeout=FINAL_TIMEOUT_S + RETRY_S)
+            except queue.Empty:
+                raise TimeoutError(
+                    f"{self._path}: storage does not respond; the job remains unfinished"
+                ) from None
+            if error is not None:
+                raise error
+            return
         while True:
             try:
-                return self._flush()
+                self._flush()
             except OSError as error:  # noqa: PERF203 - it is slow only if storage fails
-                if time.monotonic() > deadline:
+                if self._deadline is not None and time.monotonic() > self._deadline:
                     raise
                 self._report(error)
                 time.sleep(RETRY_S)
+            else:
+                return
 
     def _report(self, error: OSError) -> None:
         if not self._is_failing:
@@ -356,6 +452,7 @@ class _Writer:
     def _flush(self) -> None:
         """Write the log, then the record, so that the last line is there before the final state."""
         with self._io_lock:
+            self._check_attempt(_read_record(self._path) or {})
             self._write_log()  # what storage did not take the last time
             with self._lock:
                 record = None if self._is_written else self._record
@@ -363,8 +460,10 @@ class _Writer:
                 self._log.clear()
             self._write_log()
             if record is not None:
-                self._check_attempt(record)
-                _write_record(self._path, record)
+                with _locked(self._path):
+                    current = _read_record(self._path) or {}
+                    self._check_attempt(current)
+                    _write_record(self._path, _merged(record, current))
                 with self._lock:
                     self._is_written = self._record is record
             self._is_failing = False
@@ -380,29 +479,148 @@ class _Writer:
         finally:
             os.close(file)
 
-    def _check_attempt(self, record: Record) -> None:
-        attempt = _attempt_of(_read_record(self._path) or {})
-        if attempt > _attempt_of(record):
+    def _check_attempt(self, current: Record) -> None:
+        if (attempt := _attempt_of(current)) > self._attempt:
             raise JobError(f"{self._path}: attempt {attempt} has begun, so this one is no longer written")
+
+
+def _wait(events: queue.SimpleQueue[None], seconds: float) -> bool:
+    """Wait for an event. Returns whether there was one."""
+    try:
+        events.get(timeout=seconds)
+    except queue.Empty:
+        return False
+    return True
 
 
 # Records
 
 
-def _create_directory(path: Path, record: Record) -> None:
-    """Build a job's directory under another name and rename it, so that it appears complete."""
-    json.dumps(record, allow_nan=False)  # raises for metadata that is not JSON, before anything is created
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    shutil.rmtree(new, ignore_errors=True)
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a job, so that programs change its record one after another.
+
+    Windows and some network storage have no locks: then, and after LOCK_TIMEOUT_S, it is done without.
+    """
+    file = None
+    if fcntl is not None:
+        with suppress(OSError):
+            file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            _wait_for_lock(file)
+    try:
+        yield
+    finally:
+        if file is not None:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)  # also if a forked process has the file open
+            os.close(file)
+
+
+def _wait_for_lock(file: int) -> None:
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # noqa: PERF203 - it is waited for anyway
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _merged(record: Record, current: Record) -> Record:
+    """Return a record with what other programs have written of the same attempt.
+
+    Raises JobError if one of them has ended it.
+    """
+    if _attempt_of(current) != _attempt_of(record):
+        return record
+    if current["status"] in _END_STATES and current.get("completedAt") != record.get("completedAt"):
+        raise JobError(f"another program has ended {record.get('id', 'the job')}: it is {current['status']}")
+    merged = dict(record)
+    if record["status"] == "queued" and current["status"] == "rendering":
+        merged["status"] = "rendering"
+    if "startedAt" in current:
+        merged["startedAt"] = current["startedAt"]
+    for key in ("progress", "framesDone"):
+        if isinstance(current.get(key), (int, float)):
+            merged[key] = max(current[key], record.get(key) or 0)
+    names = {output.get("name") for output in record.get("outputs") or []}
+    added = [output for output in current.get("outputs") or [] if output.get("name") not in names]
+    if added:
+        merged["outputs"] = [*added, *(record.get("outputs") or [])]
+    return merged
+
+
+def _check_record(record: Record) -> None:
+    """Raise JobError for a record that jobsvc would not read; TypeError or ValueError if it is not JSON."""
+    if not record.get("owner") or not isinstance(record["owner"], str):
+        raise JobError(f"owner {record.get('owner')!r}: name who may see the job")
+    if not isinstance(record.get("metadata", {}), dict):
+        raise JobError("metadata: use an object")
+    size = len(json.dumps(record, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace"))
+    if size > MAX_RECORD - 10 * MAX_TEXT:
+        raise JobError(f"the record has {size:,} bytes: use less metadata")
+    _check_outputs(record.get("outputs") or [], record.get("outputPath"))
+
+
+def _check_outputs(outputs: list[Record], main: str | None) -> None:
+    if len(outputs) > _MAX_OUTPUTS:
+        raise JobError(f"more than {_MAX_OUTPUTS} outputs: name a directory")
+    names: set[str] = set()
+    for output in outputs:
+        name, role, frames = output.get("name"), output.get("role") or "data", output.get("frames")
+        if not isinstance(name, str) or not _OUTPUT_NAME.fullmatch(name):
+            raise JobError(f"{name!r} is no name of an output: use 1 to 64 of A-Z a-z 0-9 . _ -")
+        if name.lower() in names:
+            raise JobError(f"two outputs are called {name!r}, letter case aside: use another name")
+        names.add(name.lower())
+        if role not in _ROLES:
+            raise JobError(f"output {name!r}: {role!r} is no role: use one of {', '.join(_ROLES)}")
+        if frames is not None and _parse_frames(frames) is None:
+            raise JobError(f"output {name!r}: {frames!r} is not FIRST-LAST, for example 1001-1100")
+    mains = [output for output in outputs if output.get("role") == "main"]
+    at_main = [output for output in outputs if output.get("path") == main]
+    if len(mains) > 1 or (main is not None and any(output.get("path") != main for output in mains)):
+        raise JobError("a job has one main output: use another role")
+    if main is not None and not at_main and "main" in names:
+        raise JobError(f"the output called main is {main!r}: use another name")
+
+
+def _parse_frames(text: object) -> tuple[int, int] | None:
+    """Parse `1001-1100` or `7`; None if it is neither."""
+    match = _FRAMES.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    first, last = int(match[1]), int(match[2] or match[1])
+    return (first, last) if first <= last else None
+
+
+def _count(value: object) -> int:
+    """Return a number of frames; also one of numpy."""
+    count = operator.index(value)  # type: ignore[arg-type]
+    if not 0 <= count <= _MAX_COUNT:
+        raise ValueError(f"frames: {count} is not a number of frames")
+    return count
+
+
+def _create_directory(path: Path, record: Record) -> bool:
+    """Build a job's directory under another name and rename it, so that it appears complete.
+
+    Returns whether it is this one: another program may have created the job at the same time.
+    """
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
     new.mkdir()
     try:
         _make_output_directories(new, _outputs_of(record))
         _write_record(new, record)
         new.rename(path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(new, ignore_errors=True)
+        if isinstance(error, OSError) and path.is_dir():
+            return False
         raise
     sync(path.parent)
+    return True
 
 
 def _next_attempt(path: Path, record: Record, *, restart: bool, keep_outputs: bool) -> Record:
@@ -417,7 +635,7 @@ def _next_attempt(path: Path, record: Record, *, restart: bool, keep_outputs: bo
     record = {**kept, **record, "attempt": attempt + 1}
     record["createdAt"] = old.get("createdAt", record["createdAt"])
     for leftover in path.glob(".status.*"):
-        leftover.unlink()
+        leftover.unlink(missing_ok=True)
     if (path / "render.log").exists():
         (path / "render.log").replace(path / f"render.{attempt}.log")
     if not keep_outputs:
@@ -475,7 +693,7 @@ def _replace(new: Path, path: Path) -> None:
 def sync(path: Path) -> None:
     """Have a file or directory on disk before what follows. Not all systems can do this for all of them."""
     with suppress(OSError):
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # not to wait for a FIFO
         try:
             os.fsync(file)
         finally:
@@ -483,8 +701,11 @@ def sync(path: Path) -> None:
 
 
 def _estimate_end(record: Record) -> None:
-    started_at = datetime.fromisoformat(record["startedAt"].replace("Z", "+00:00"))
-    elapsed = (datetime.now(timezone.utc) - started_at).total_seconds()
+    try:
+        started_at = datetime.fromisoformat(record["startedAt"].replace("Z", "+00:00"))
+        elapsed = (datetime.now(timezone.utc) - started_at).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        return  # another program has written it in another notation, or not at all
     if record["progress"] >= 1 and elapsed >= ESTIMATE_AFTER_S:
         record["estimatedCompletionAt"] = _now(elapsed * (100 - record["progress"]) / record["progress"])
 
@@ -495,16 +716,21 @@ def _now(seconds: float = 0) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
 
 
-def _handle_sigterm() -> Callable[[], object]:
-    """Raise Terminated for SIGTERM, unless the program handles it. Returns a function that undoes this."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return lambda: None
+def _handle_termination() -> Callable[[], object]:
+    """Raise Terminated for SIGTERM and SIGHUP, unless the program handles or ignores them.
 
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated(128 + signal.SIGTERM)
+    Returns a function that undoes this.
+    """
 
-    signal.signal(signal.SIGTERM, terminate)
-    return lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def terminate(number: int, _frame: FrameType | None) -> None:
+        raise Terminated(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names]
+    handled = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, terminate)
+    return lambda: [signal.signal(number, signal.SIG_DFL) for number in handled]
 
 
 # Outputs
@@ -527,6 +753,10 @@ def _make_output_directories(folder: Path, outputs: Iterable[Record]) -> None:
     for path in (output["path"] for output in outputs):
         if ".." in Path(path).parts or not path:
             raise JobError(f"output {path!r}: use a path without '..' in the job's directory")
+        if "\0" in path or path != path.encode("utf-8", "replace").decode():
+            raise JobError(f"output {path!r}: use a path that is UTF-8, without NUL")
+        if Path(path) in (Path("status.json"), Path("render.log")):
+            raise JobError(f"output {path!r}: this file is written by jobsvc, use another name")
         (folder / path if path.endswith("/") else (folder / path).parent).mkdir(parents=True, exist_ok=True)
 
 
@@ -570,10 +800,13 @@ def _frame_parser(pattern: str) -> Callable[[str], int | None] | None:
 def _remove_outputs(folder: Path, outputs: Iterable[Record]) -> None:
     for output in outputs:
         whole = folder / output["path"]
+        is_directory = whole.is_dir()
+        place = whole.resolve() if is_directory else whole.parent.resolve() / whole.name
+        is_named = Path(output["path"]).is_absolute() and not is_directory
         # A directory elsewhere can have files of other jobs.
-        if not whole.is_dir() or (folder.resolve() in whole.resolve().parents):
+        if folder.resolve() in place.parents or is_named:
             for file, _ in _files(folder, output["path"]):
-                file.unlink()
+                file.unlink(missing_ok=True)
 
 
 def _wait_for_outputs(folder: Path, outputs: list[Record]) -> str | None:
@@ -583,8 +816,11 @@ def _wait_for_outputs(folder: Path, outputs: list[Record]) -> str | None:
     deadline = time.monotonic() + OUTPUT_TIMEOUT_S
     before: Any = None
     while True:
-        states = [_check_output(folder, output) for output in outputs]
-        problem = next((problem for problem, _ in states if problem), None)
+        try:
+            states = [_check_output(folder, output) for output in outputs]
+            problem = next((problem for problem, _ in states if problem), None)
+        except OSError as error:  # a file was replaced just now, or storage fails
+            states, problem = [], str(error)
         if problem is None and states == before:
             for file in {file for _, files in states for file, *_ in files}:
                 sync(file)
@@ -595,6 +831,13 @@ def _wait_for_outputs(folder: Path, outputs: list[Record]) -> str | None:
         time.sleep(STABLE_S)
 
 
+def _link_to(folder: Path, file: Path) -> Path | None:
+    """Return the symbolic link on the way from the job's directory to a file, if there is one."""
+    parents = list(file.parents)
+    way = [file, *parents[: parents.index(folder)]] if folder in parents else [file]
+    return next((path for path in way if path.is_symlink()), None)
+
+
 def _check_output(folder: Path, output: Record) -> tuple[str | None, list[tuple[Path, int, int]]]:
     """Return what is wrong with an output, or None, and its files with size and time."""
     path = output["path"]
@@ -603,12 +846,14 @@ def _check_output(folder: Path, output: Record) -> tuple[str | None, list[tuple[
     problem = None
     if not files:
         problem = f"{path} is missing"
+    elif link := next((link for file, _ in files if (link := _link_to(folder, file))), None):
+        problem = f"{path}: {link.name} is a symbolic link, which jobsvc does not follow"
     elif empty := [file.name for file, state in states if state.st_size == 0]:
         problem = f"{path}: {empty[0]} is empty"
-    elif match := re.fullmatch(r"(-?\d+)-(-?\d+)", output.get("frames", "")):
-        missing = sorted(
-            set(range(int(match[1]), int(match[2]) + 1)) - {frame for _, frame in files if frame is not None}
-        )
-        if missing:
-            problem = f"{path}: {len(missing)} frames are missing, the first is {missing[0]}"
+    elif frames := _parse_frames(output.get("frames")):
+        first, last = frames
+        present = {frame for _, frame in files if frame is not None and first <= frame <= last}
+        if count := last - first + 1 - len(present):
+            missing = next(frame for frame in range(first, last + 1) if frame not in present)
+            problem = f"{path}: {count} frames are missing, the first is {missing}"
     return problem, [(file, state.st_size, state.st_mtime_ns) for file, state in states]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from jobsvc.domain.outputs import sequence_pattern
-from jobsvc.farm import Job
+from jobsvc.farm import Job, JobError
 from jobsvc.runner.command import Command, Line
 from jobsvc.runner.event import Event, Parse
 from jobsvc.runner.frame_range import FrameRange
@@ -66,6 +66,7 @@ class Render:
             except OSError as error:
                 job.fail(f"{self._plan.command[0]}: {error.strerror}")
                 return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
+            job.check()
             if self._command.canceled_by is not None:
                 job.log(f"Canceled by {signal.Signals(self._command.canceled_by).name}.")
                 job.cancel()
@@ -84,6 +85,8 @@ class Render:
         return f"{whole}/" if path.endswith("/") else str(whole)
 
     def _on_line(self, line: Line) -> None:
+        if not self._is_written():
+            return
         event = self._plan.parse(line.text)
         if not line.is_replaced:
             self._job.log(line.text)
@@ -96,12 +99,26 @@ class Render:
 
     def _on_idle(self) -> None:
         """Count the frames on disk. The newest may be incomplete."""
-        if self._plan.frames is None or time.monotonic() < self._counted_at + COUNT_INTERVAL_S:
+        if (
+            not self._is_written()
+            or self._plan.frames is None
+            or time.monotonic() < self._counted_at + COUNT_INTERVAL_S
+        ):
             return
         self._counted_at = time.monotonic()
         if (files := count_files(self._folder)) > 1:
             self._tracker.add(Event(done=files - 1))
             self._tell_progress()
+
+    def _is_written(self) -> bool:
+        """Return whether the job is still this one's to write. Otherwise the command is ended, too."""
+        try:
+            self._job.check()
+        except JobError:
+            if self._command.canceled_by is None:
+                self._command.cancel(signal.SIGTERM)
+            return False
+        return True
 
     def _tell_progress(self) -> None:
         tracker = self._tracker

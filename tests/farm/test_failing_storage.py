@@ -116,6 +116,7 @@ def test_attempt_that_another_has_replaced_ends(
     jobs_root: Path, read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:
     with create(jobs_root) as job:
+        wait_until(lambda: read()["status"] == "rendering")
         create(jobs_root)
         job.progress(50)
         wait_until(lambda: "attempt 2 has begun" in " ".join(reports(caplog)))

@@ -109,6 +109,21 @@ async def test_progress_rises_while_it_renders(jobs_root: Path) -> None:
     assert len({value for value in seen if 0 < value < 100}) >= 2
 
 
+async def test_job_that_another_program_cancels_ends_its_command(jobs_root: Path) -> None:
+    process = await start(jobs_root, "--", "sh", "-c", "echo $$; while sleep 0.1; do echo 5 %; done")
+    assert process.stdout is not None
+    pid = int(await process.stdout.readline())
+    await until(lambda: record(jobs_root).get("status") == "rendering")
+    cancel = [sys.executable, "-m", "jobsvc", "farm", "cancel", "--jobs-root", str(jobs_root), "title"]
+    assert await (await asyncio.create_subprocess_exec(*cancel)).wait() == 0
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert "another program has ended title: it is canceled" in err.decode()
+    assert record(jobs_root)["status"] == "canceled"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 async def test_exit_code_and_reason_of_a_failure_are_kept(jobs_root: Path) -> None:
     script = "echo 'Error: no licence' >&2; exit 7"
     code, _, err = await run(jobs_root, "--", "sh", "-c", script)

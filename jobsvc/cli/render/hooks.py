@@ -1,6 +1,6 @@
 """jobsvc farm: write a job from the hooks of a render manager or from a shell script.
 
-Each command reads the record, changes it and writes it, so only one program may write a job at a time.
+Each command reads the record, changes it and writes it, while it holds the lock of the job.
 """
 
 from __future__ import annotations
