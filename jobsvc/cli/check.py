@@ -16,6 +16,7 @@ import click
 import orjson
 
 from jobsvc.cli.check_user import CheckUser
+from jobsvc.cli.job_advice import REASONS
 from jobsvc.cli.job_check import Finding, Survey
 from jobsvc.cli.output_check import Contents
 from jobsvc.cli.settings_options import (
@@ -61,8 +62,8 @@ def check(ctx: click.Context, /, *, as_json: bool, probe_write: bool, **_: objec
     service's user, because access can differ for other users. The state directory is only used to find out
     which user that is.
 
-    Exit code 1: a job has an error, or --probe-write found that a rename is not atomic. Stalled jobs alone
-    are not an error.
+    Advice for the farm names keys that records should have, too. Exit code 1: a job has an error, or
+    --probe-write found that a rename is not atomic. Stalled jobs and advice alone are not an error.
     """
     warn_of_unknown_variables()
     survey, user = _survey(ctx)
@@ -155,10 +156,12 @@ def _storage_lines(survey: Survey, info: FileSystemInfo) -> Iterator[str]:
 
 
 def _notes(survey: Survey, jobs: int) -> Iterator[str]:
-    """Yield lines about stalled jobs and a wrong jobs root, which are not findings."""
+    """Yield lines about stalled jobs, missing keys and a wrong jobs root, which are not findings."""
     if survey.stalled:
         time, jobs_named = f"{survey.stalled_after:g} s", _some(survey.stalled)
         yield f"stalled: {len(survey.stalled)} unfinished jobs, not written for {time}: {jobs_named}"
+    for key, ids in survey.advice.items():
+        yield f"advice: {REASONS[key]}; write {key!r}: {_some(ids)}"
     if survey.nested and not jobs:
         question = "these directories contain jobs; is one of them the jobs root?"
         yield f"no jobs found, but {question} {_some(survey.nested)}"
@@ -213,6 +216,7 @@ def _document(
         "findings": survey.found,
         "ignored": ignored,
         "stalled": survey.stalled,
+        "advice": survey.advice,
         "storage": storage,
     }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 
+from jobsvc.cli.job_advice import missing_keys
 from jobsvc.cli.output_check import Contents, check_outputs
 from jobsvc.domain.job import Status
 from jobsvc.domain.status_record import BadRecord
@@ -44,6 +45,8 @@ class Survey:
         """Ids of stalled jobs."""
         self.nested: list[str] = []
         """Directories that are not jobs but contain job directories."""
+        self.advice: dict[str, list[str]] = {}
+        """Ids of jobs whose records lack a key, by the key."""
         self.contents: Contents | None = None
         """The files of the job that was examined last, if it has several."""
         self._times_gcd_ns = 0
@@ -78,6 +81,8 @@ class Survey:
         self._times_gcd_ns = gcd(self._times_gcd_ns, snapshot.record_version.ctime_ns)
         if self._is_stalled(snapshot):
             self.stalled.append(job_id)
+        for key in missing_keys(snapshot.job):
+            self.advice.setdefault(key, []).append(job_id)
         findings = self._of_outputs(snapshot)
         if (of_log := self._of_log(snapshot)) is not None:
             findings.append(of_log)

@@ -112,6 +112,27 @@ def test_status_alias_or_output_root_makes_a_job_valid(root: Path, tmp_path: Pat
     assert check(root, JOBSVC_CONFIG=str(config)).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("record", "keys"),
+    [
+        ({"status": "queued"}, []),
+        ({"status": "rendering"}, ["progress", "startedAt"]),
+        ({"status": "rendering", "phase": "beauty", "startedAt": "2026-11-20T09:14:07Z"}, []),
+        ({"status": "rendering", "framesDone": 1, "startedAt": "2026-11-20T09:14:07Z"}, []),
+        ({"status": "failed"}, ["error", "completedAt"]),
+        ({"status": "failed", "error": "no licence", "completedAt": "2026-11-20T09:14:07Z"}, []),
+        ({"status": "canceled"}, ["completedAt"]),
+    ],
+)
+def test_missing_keys_are_advice_and_no_finding(root: Path, record: dict[str, Any], keys: list[str]) -> None:
+    job(root, "a", record)
+    result = check(root, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.output)["advice"] == {key: ["a"] for key in keys}
+    lines = [line for line in check(root).output.splitlines() if line.startswith("advice: ")]
+    assert [re.findall("'(.*)': a$", line) for line in lines] == [[key] for key in keys]
+
+
 def test_json_lines_end_with_the_summary(root: Path) -> None:
     job(root, "a", None)
     job(root, "b", {"status": "queued"})
@@ -129,6 +150,7 @@ def test_json_lines_end_with_the_summary(root: Path) -> None:
             "findings": 1,
             "ignored": 0,
             "stalled": [],
+            "advice": {},
             "user": user_name(os.geteuid()),
             "serviceUser": user_name(os.geteuid()),
         },
