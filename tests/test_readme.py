@@ -17,8 +17,8 @@ from jobsvc.domain.status_record import parse_record
 from jobsvc.settings import OPTIONS, Settings
 from tests.conftest import MakeJob, Serve
 from tests.eventually import pause
-from tests.network_storage.share import free_port
 from tests.programs.external_programs import needs, run
+from tests.programs.free_port import free_port
 from tests.programs.service_runner import Service
 
 ROOT = Path(__file__).parents[1]

@@ -15,15 +15,10 @@ import pytest
 from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken
 from tests.eventually import wait_until
+from tests.programs.free_port import free_port
 from tests.programs.service_runner import PROJECT, stop_process
 
 FILM = os.urandom(300_000)
-
-
-def free_port() -> int:
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return int(some.getsockname()[1])
 
 
 @contextmanager

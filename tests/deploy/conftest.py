@@ -18,8 +18,9 @@ from yarl import URL
 
 from jobsvc.settings import Settings
 from tests.conftest import MakeToken
-from tests.deploy.reverse_proxies import PROGRAMS, ReverseProxy, free_port, running
+from tests.deploy.reverse_proxies import PROGRAMS, ReverseProxy, running
 from tests.programs.external_programs import needs
+from tests.programs.free_port import free_port
 from tests.programs.service_runner import Service, service_in_loop
 
 

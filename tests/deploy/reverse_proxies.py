@@ -17,6 +17,7 @@ from typing import Final
 from tests.eventually import wait_until
 from tests.programs.certificates import create_certificate
 from tests.programs.external_programs import SEARCH_PATH
+from tests.programs.free_port import free_port
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 START_TIMEOUT_S: Final = 20.0
@@ -180,14 +181,6 @@ def _with_more_replicas(text: str, ports: Sequence[int]) -> str:
                 more = line.replace(last, f"127.0.0.1:{port}")
                 lines.append(more.replace(" two ", f" replica-{port} "))  # HAProxy: servers have names
     return "\n".join([*lines, ""])
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _accepts(port: int) -> bool:

@@ -20,9 +20,10 @@ import yaml
 
 from tests.conftest import job_maker
 from tests.deploy.container_processes import ContainerProcess, image_entrypoint, image_environment
-from tests.deploy.reverse_proxies import FILES, free_port
+from tests.deploy.reverse_proxies import FILES
 from tests.eventually import pause, wait_until
 from tests.programs.external_programs import needs, without_coverage
+from tests.programs.free_port import free_port
 from tests.programs.service_runner import PROJECT, Service
 
 FOLDER: Final = PROJECT / "deploy" / "compose"

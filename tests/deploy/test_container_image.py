@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import tomllib
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.deploy.container import Container, container
 from tests.deploy.container_image import Image, build, can_build
 from tests.deploy.container_processes import CONTAINERFILE
 from tests.eventually import until
+from tests.programs.free_port import free_port
 from tests.programs.service_runner import PROJECT, Service, logged
 
 FILM: Final = b"\0film" * 50_000
@@ -35,9 +35,7 @@ class Runner:
         self.state = folder / "state"
         self.state.mkdir(mode=0o700)
         os.chown(self.state, USER, USER)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
 
     def start(self, *words: str) -> AbstractContextManager[Container]:
         return container(

@@ -15,9 +15,9 @@ import yaml
 
 from tests.conftest import MakeJob, MakeToken
 from tests.deploy.container_processes import ContainerProcess, image_entrypoint, image_environment
-from tests.deploy.reverse_proxies import free_port
 from tests.eventually import pause, until
 from tests.programs.external_programs import needs, run
+from tests.programs.free_port import free_port
 from tests.programs.service_runner import PROJECT, Service
 from tests.storage.state.secrets_folders import KubernetesSecret
 

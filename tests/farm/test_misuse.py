@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,15 @@ def test_second_interrupt_does_not_leave_the_job_unfinished(
     assert read()["status"] == "canceled"
 
 
+@pytest.fixture
+def default_hangup() -> Iterator[None]:
+    """Undo nohup(1), which the tests may run under."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("default_hangup")
 def test_hangup_cancels_the_job(jobs_root: Path, read: Read) -> None:
     with pytest.raises(SystemExit) as end, create(jobs_root):
         signal.raise_signal(signal.SIGHUP)

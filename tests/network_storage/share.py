@@ -49,13 +49,6 @@ def require(*programs: str) -> None:
         raise NotPossible("no /dev/fuse")
 
 
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 class Programs:
     """Programs that run in the foreground, each with a file for its output."""
 

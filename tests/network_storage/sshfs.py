@@ -11,12 +11,12 @@ from typing import Final
 from tests.network_storage.share import (
     NotPossible,
     Programs,
-    free_port,
     listens,
     require,
     stop,
     wait_until,
 )
+from tests.programs.free_port import free_port
 
 _SERVER: Final = """
 Port {port}

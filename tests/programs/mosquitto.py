@@ -15,6 +15,7 @@ from paho.mqtt import publish
 
 from tests.eventually import wait_until
 from tests.programs.external_programs import SEARCH_PATH
+from tests.programs.free_port import free_port
 
 START_TIMEOUT_S: Final = 20.0
 
@@ -64,9 +65,7 @@ class Mosquitto:
 @contextmanager
 def mosquitto(folder: Path) -> Iterator[Mosquitto]:
     """Run a broker during a block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        broker = Mosquitto(folder, probe.getsockname()[1])
+    broker = Mosquitto(folder, free_port())
     broker.start()
     try:
         yield broker

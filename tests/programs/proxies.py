@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from tests.programs.external_programs import running_program
+from tests.programs.free_port import free_port
 
 START_DEADLINE_S: Final = 15.0
 
@@ -98,7 +98,7 @@ async def proxy(program: str, folder: Path, upstream: int) -> AsyncIterator[int]
     found = _found(program)
     assert found is not None, f"{program} is not installed"
     template, arguments = PROXIES[program]
-    port = _free_port()
+    port = free_port()
     config = folder / f"{program}.conf"
     config.write_text(template.format(folder=folder, port=port, upstream=upstream))
     async with running_program(found, *arguments(config), folder=folder) as process:
@@ -111,12 +111,6 @@ async def proxy(program: str, folder: Path, upstream: int) -> AsyncIterator[int]
 
 def _found(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _accepts(port: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 
 from tests.eventually import wait_until
 from tests.programs.external_programs import SEARCH_PATH
+from tests.programs.free_port import free_port
 
 START_TIMEOUT_S: Final = 20.0
 
@@ -67,9 +68,7 @@ class RedisServer:
 @contextmanager
 def redis_server(folder: Path, *options: str, tls: bool = False) -> Iterator[RedisServer]:
     """Run a Redis server during a block; `options` are those of redis-server, with `tls` its certificate."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        server = RedisServer(folder, probe.getsockname()[1], options, tls)
+    server = RedisServer(folder, free_port(), options, tls)
     server.start()
     try:
         yield server

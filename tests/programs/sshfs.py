@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.programs.free_port import free_port
 
 SSHD: Final = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 MISSING: Final = [program for program in ("sshfs", "ssh-keygen", "fusermount3") if not shutil.which(program)]
@@ -30,7 +31,7 @@ class Sshfs:
         self.path = home / "mounted"
         self._home = home
         self._real = real
-        self._port = _free_port()
+        self._port = free_port()
 
     @contextmanager
     def served(self) -> Iterator[None]:
@@ -92,10 +93,3 @@ def _run(*words: object, check: bool = True) -> int:
     return subprocess.run(
         list(map(str, words)), check=check, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
     ).returncode
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

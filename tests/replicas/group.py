@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -20,13 +18,12 @@ from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state import link_key, token_file
 from tests.clients.raw_http import Connection, IncompleteAnswer
 from tests.deploy.reverse_proxies import ReverseProxy, running
+from tests.programs.free_port import free_port
 from tests.programs.redis_server import RedisServer
 from tests.programs.service_runner import Service, start_command, stop_process
 
 START_TIMEOUT_S: Final = 60.0
 """On a host whose cores are all busy."""
-_PORTS: Final = range(10_000, 32_000)
-"""Below the range of ports that outgoing connections get: a port stays free while its process is away."""
 
 
 @dataclass
@@ -122,15 +119,6 @@ class ReplicaGroup:
     async def metric(self, name: str) -> float:
         """Sum a metric of all replicas."""
         return sum([await replica.service.metric(name) for replica in self.replicas])
-
-
-def free_port() -> int:
-    """Return a port that is free, and that no outgoing connection gets."""
-    while True:
-        port = random.choice(_PORTS)  # noqa: S311 - no secret
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ class IssuedLinks:
         self._on_error = on_error
         self._waiting: deque[IssuedLink] = deque(maxlen=MAX_WAITING)
         self._failing = False
+        self._saving: asyncio.Task[None] | None = None
 
     def record(self, link: IssuedLink) -> None:
         """Record a link; returns at once."""
@@ -49,13 +50,22 @@ class IssuedLinks:
         """Write what is recorded until the application ends, and drop expired links first: a cleanup_ctx."""
         async with background_task(self._run(), "jobsvc-issued-links"):
             yield
-        if self._waiting:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+                if self._saving is not None:
+                    await asyncio.shield(self._saving)
+                if self._waiting:
                     await self.save()
 
     async def save(self) -> None:
-        """Write the links that wait; without any, this only drops expired ones, if it is time."""
+        """Write the links that wait; without any, this only drops expired ones, if it is time.
+
+        It goes on if the caller is cancelled: the file is written then, too, and each link only once.
+        """
+        self._saving = asyncio.create_task(self._save(), name="jobsvc-issued-links-save")
+        await asyncio.shield(self._saving)
+
+    async def _save(self) -> None:
         links = list(self._waiting)
         try:
             await self._disk.run_background("*issued-links", partial(self._file.append, links, time.time()))

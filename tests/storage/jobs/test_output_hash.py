@@ -193,7 +193,8 @@ def test_file_is_read_if_fadvise_fails(film: Film, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "posix_fadvise", refuse)
     with film.hasher() as work:
-        work.hash_slice()
+        while work.digest is None:
+            work.hash_slice()
         assert work.digest == hashlib.sha256(FILM).digest()
 
 
