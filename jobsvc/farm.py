@@ -230,7 +230,6 @@ class Job:
                 record.update(status="rendering", startedAt=_now())
             if percent is not None:
                 record["progress"] = max(record.get("progress") or 0, min(round(percent, 2), 100))
-                _estimate_end(record)
             if done is not None:
                 record["framesDone"] = max(record.get("framesDone") or 0, done)
             if total is not None:
@@ -463,7 +462,7 @@ class _Writer:
                 with _locked(self._path):
                     current = _read_record(self._path) or {}
                     self._check_attempt(current)
-                    _write_record(self._path, _merged(record, current))
+                    _write_record(self._path, _with_estimate(_merged(record, current)))
                 with self._lock:
                     self._is_written = self._record is record
             self._is_failing = False
@@ -700,14 +699,19 @@ def sync(path: Path) -> None:
             os.close(file)
 
 
-def _estimate_end(record: Record) -> None:
+def _with_estimate(record: Record) -> Record:
+    """Return a record with the estimated end of the render, as soon as there is one."""
+    if record["status"] != "rendering":
+        return record
     try:
         started_at = datetime.fromisoformat(record["startedAt"].replace("Z", "+00:00"))
         elapsed = (datetime.now(timezone.utc) - started_at).total_seconds()
-    except (KeyError, TypeError, ValueError):
-        return  # another program has written it in another notation, or not at all
-    if record["progress"] >= 1 and elapsed >= ESTIMATE_AFTER_S:
-        record["estimatedCompletionAt"] = _now(elapsed * (100 - record["progress"]) / record["progress"])
+        if record["progress"] < 1 or elapsed < ESTIMATE_AFTER_S:
+            return record
+        rest = elapsed * (100 - record["progress"]) / record["progress"]
+    except (KeyError, AttributeError, TypeError, ValueError):
+        return record  # there is no progress, or another program has written it in another notation
+    return {**record, "estimatedCompletionAt": _now(rest)}
 
 
 def _now(seconds: float = 0) -> str:
