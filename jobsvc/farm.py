@@ -608,7 +608,11 @@ def _create_directory(path: Path, record: Record) -> bool:
     Returns whether it is this one: another program may have created the job at the same time.
     """
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
-    new.mkdir()
+    try:
+        new.mkdir()
+    except FileNotFoundError as error:
+        problem = "the directory of the jobs is missing: create it, or mount the share"
+        raise FileNotFoundError(error.errno, problem, str(path.parent)) from None
     try:
         _make_output_directories(new, _outputs_of(record))
         _write_record(new, record)
@@ -628,7 +632,7 @@ def _next_attempt(path: Path, record: Record, *, restart: bool, keep_outputs: bo
     if old.get("owner", record["owner"]) != record["owner"]:
         raise JobError(f"{path} belongs to {old['owner']!r}: use another job id")
     if old.get("status") == "completed" and not restart:
-        raise JobError(f"{path} is completed: use another job id, or restart it")
+        raise JobError(f"{path} is completed: use another job id, or --restart (in Python restart=True)")
     attempt = _attempt_of(old)
     kept: Record = {key: old[key] for key in ("projectPath", "outputPath", "metadata") if key in old}
     record = {**kept, **record, "attempt": attempt + 1}

@@ -71,7 +71,7 @@ def test_directory_elsewhere_is_never_emptied(jobs_root: Path, tmp_path: Path) -
 def test_completed_job_is_rendered_again_only_if_asked_for(jobs_root: Path, read: Read) -> None:
     with create(jobs_root) as job:
         render(job)
-    with pytest.raises(JobError, match="is completed"):
+    with pytest.raises(JobError, match="is completed: use another job id, or --restart"):
         create(jobs_root)
     assert read()["status"] == "completed"
     create(jobs_root, restart=True)

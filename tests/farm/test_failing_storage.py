@@ -61,6 +61,12 @@ def test_full_disk_loses_no_line(jobs_root: Path, monkeypatch: pytest.MonkeyPatc
     assert (job.path / "render.log").read_text() == "the first line\nthe second line\nthe last line\n"
 
 
+def test_missing_root_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="create it, or mount the share") as raised:
+        create(tmp_path / "away")
+    assert raised.value.filename == str(tmp_path / "away")
+
+
 def test_final_state_is_tried_until_it_is_written(jobs_root: Path, read: Read) -> None:
     with create(jobs_root) as job:
         (job.path / "status.json").unlink()

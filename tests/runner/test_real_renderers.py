@@ -171,6 +171,22 @@ async def test_blender_by_the_add_on(service: Service, add_on: dict[str, str], t
     assert states[-1]["framesDone"] == 4
 
 
+@needs("blender")
+async def test_add_on_says_which_variables_are_missing(add_on: dict[str, str], tmp_path: Path) -> None:
+    scene = tmp_path / "scene.py"
+    await asyncio.to_thread(scene.write_text, SCENE.replace("samples = 64", "samples = 1"))
+    words = ["--addons", "jobsvc_blender", "--python", scene, "-o", tmp_path / "own.####", "-f", "1"]
+    process = await asyncio.create_subprocess_exec(
+        "blender",
+        *map(str, ["-b", "--factory-startup", *words]),
+        env=os.environ | add_on | {"JOBSVC_OWNER": ""},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    text, _ = await process.communicate()
+    assert b"not written as a job: set JOBSVC_JOBS_ROOT and JOBSVC_OWNER" in text
+    assert (tmp_path / "own.0001.png").exists()
+
+
 @pytest.mark.skipif(not BPY_PYTHON, reason="JOBSVC_TEST_BPY does not name a Python with bpy")
 async def test_bpy_by_the_add_on(service: Service, add_on: dict[str, str]) -> None:
     enable = (

@@ -1,7 +1,8 @@
 """Blender add-on: each render is a job of jobsvc, with progress, frames and outputs.
 
 It needs jobsvc/farm.py as jobsvc_farm.py beside it, and the environment variables JOBSVC_JOBS_ROOT and
-JOBSVC_OWNER; JOBSVC_JOB_ID names the job. Without them, it does nothing. Tried with Blender 3.4 and bpy 5.0.
+JOBSVC_OWNER; JOBSVC_JOB_ID names the job. Without the first two, it says so and Blender renders as usual.
+Tried with Blender 3.4 and bpy 5.0.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def begin(scene):
     """Create the job, and have Blender write into its directory."""
     root, owner = os.environ.get("JOBSVC_JOBS_ROOT"), os.environ.get("JOBSVC_OWNER")
     if not root or not owner:
+        print("jobsvc: this render is not written as a job: set JOBSVC_JOBS_ROOT and JOBSVC_OWNER")
         return
     name = Path(bpy.data.filepath).stem or "render"
     is_movie = scene.render.is_movie_format
