@@ -1,117 +1,19 @@
-"""The event plug-in for Deadline, with a stand-in that has the names of Deadline's documentation."""
+"""The event plug-in for Deadline, with a stand-in for Deadline."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import shutil
-import sys
-from collections.abc import Callable
+import errno
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any, Final
+from types import SimpleNamespace
 
 import pytest
 
-from jobsvc import farm
-
-ROOT: Final = Path(__file__).parents[2]
-PLUG_IN: Final = ROOT / "docs" / "integrations" / "deadline" / "Jobsvc"
-JOB_ID: Final = "65f0c1d2e3a4b5c6d7e8f901"
-
-
-class Callbacks:
-    """The callbacks of one event: `+=` adds one, as in Python.NET."""
-
-    def __init__(self) -> None:
-        self.functions: list[Callable[..., object]] = []
-
-    def __iadd__(self, function: Callable[..., object]) -> Callbacks:  # noqa: PYI034 - as Python.NET
-        self.functions.append(function)
-        return self
-
-
-class DeadlineEventListener:
-    """The methods that the plug-in uses."""
-
-    config: dict[str, str]
-    warnings: list[str]
-
-    def __init__(self) -> None:
-        for name in (
-            "JobSubmitted", "JobStarted", "JobFinished", "JobRequeued", "JobFailed", "JobResumed",
-            "JobDeleted", "SlaveRendering",
-        ):  # fmt: skip
-            setattr(self, f"On{name}Callback", Callbacks())
-
-    def GetConfigEntry(self, key: str) -> str:  # noqa: N802
-        return self.config[key]
-
-    def GetConfigEntryWithDefault(self, key: str, default: str) -> str:  # noqa: N802
-        return self.config.get(key, default)
-
-    def LogWarning(self, message: str) -> None:  # noqa: N802
-        self.warnings.append(message)
-
-
-class Deadline:
-    """A repository with the plug-in, and one job."""
-
-    def __init__(self, folder: Path, module: ModuleType) -> None:
-        self.folder = folder
-        self.module = module
-        self.listener = module.GetDeadlineEventListener()
-        self.listener.config = {"JobsRoot": str(folder / "jobs")}
-        self.listener.warnings = []
-        self.job = SimpleNamespace(
-            JobId=JOB_ID, JobName="Opening title", JobUserName="anna", JobPlugin="Blender", JobComment="",
-            JobTaskCount=5, JobCompletedTasks=0, JobFailedTasks=0,
-            JobOutputDirectories=[], JobOutputFileNames=[],
-        )  # fmt: skip
-
-    def send(self, event: str, *arguments: object, **values: object) -> dict[str, Any]:
-        """Send an event after a change of the job; return the record of the job."""
-        vars(self.job).update(values)
-        for function in getattr(self.listener, f"On{event}Callback").functions:
-            function(*arguments, self.job)
-        return self.record()
-
-    def record(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "jobs" / JOB_ID / "status.json").read_bytes()))
-
-    def render(self, *names: str) -> Path:
-        folder = self.folder / "rendered"
-        folder.mkdir(exist_ok=True)
-        for name in names:
-            (folder / name).write_bytes(b"frame")
-        return folder
+from tests.integrations.deadline_stand_in import JOB_ID, Deadline, deadline_with_plug_in
 
 
 @pytest.fixture
 def deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deadline:
-    plug_in = shutil.copytree(PLUG_IN, tmp_path / "events" / "Jobsvc")
-    shutil.copy(ROOT / "jobsvc" / "farm.py", plug_in / "jobsvc_farm.py")
-    (tmp_path / "jobs").mkdir()
-    utilities = SimpleNamespace(
-        GetEventPluginDirectory=lambda name: str(plug_in.parent / name), CheckPathMapping=lambda path, _: path
-    )
-    modules = {
-        "Deadline": ModuleType("Deadline"),
-        "Deadline.Events": SimpleNamespace(DeadlineEventListener=DeadlineEventListener),
-        "Deadline.Scripting": SimpleNamespace(RepositoryUtils=utilities),
-        "jobsvc_farm": farm,
-    }
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(farm, "STABLE_S", 0.01)
-    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
-    spec = importlib.util.spec_from_file_location("deadline_plug_in", plug_in / "Jobsvc.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return Deadline(tmp_path, module)
+    return deadline_with_plug_in(tmp_path, monkeypatch)
 
 
 def test_job_is_written_from_submission_to_its_outputs(deadline: Deadline) -> None:
@@ -152,11 +54,88 @@ def test_output_that_is_missing_fails_the_job(deadline: Deadline) -> None:
     assert "title.####.exr is missing" in deadline.listener.warnings[0]
 
 
+def test_output_directory_that_is_missing_fails_the_job(deadline: Deadline) -> None:
+    deadline.send("JobSubmitted")
+    gone = str(deadline.folder / "gone")
+    found = deadline.send("JobFinished", JobOutputDirectories=[gone], JobOutputFileNames=["title.####.exr"])
+    assert (found["status"], found["error"]) == ("failed", "output/1/title.####.exr is missing")
+
+
+def test_outputs_that_cannot_be_copied_fail_the_job(
+    deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", "/srv/secret")
+
+    deadline.send("JobSubmitted")
+    rendered = str(deadline.render("title.0001.exr"))
+    monkeypatch.setattr(deadline.module, "link_or_copy", fail)
+    found = deadline.send(
+        "JobFinished", JobOutputDirectories=[rendered], JobOutputFileNames=["title.####.exr"]
+    )
+    assert (found["status"], found["error"]) == (
+        "failed",
+        "the outputs could not be brought into the job's directory: Disk quota exceeded",
+    )
+    assert "/srv/secret" in deadline.listener.warnings[0]
+
+
+def test_house_cleaning_writes_how_far_the_tasks_are(deadline: Deadline) -> None:
+    deadline.send("JobSubmitted")
+    deadline.tasks = [
+        SimpleNamespace(TaskStatus=status, TaskProgress=progress)
+        for status, progress in [
+            ("Completed", "100 %"), ("Rendering", "50 %"), ("Rendering", ""), ("Rendering", "10%"),
+            ("Queued", "0 %"),
+        ]
+    ]  # fmt: skip
+    found = deadline.clean_house(JobCompletedTasks=1, JobRenderingTasks=3)
+    assert (found["status"], found["progress"]) == ("rendering", 32)
+    assert found["phase"] == "1 of 5 tasks are done"
+    assert not deadline.is_stalled()
+
+
+@pytest.mark.parametrize("state", ["Active", "Pending", "Suspended"])
+def test_job_that_waits_is_not_stalled(deadline: Deadline, state: str) -> None:
+    deadline.send("JobSubmitted")
+    assert deadline.clean_house(state)["status"] == "queued"
+    assert not deadline.is_stalled()
+
+
+def test_house_cleaning_leaves_other_jobs_alone(deadline: Deadline) -> None:
+    with pytest.raises(FileNotFoundError):
+        deadline.clean_house()
+    deadline.send("JobSubmitted")
+    deadline.send("JobFinished")
+    deadline.clean_house(JobRenderingTasks=1)
+    assert deadline.is_stalled()
+    assert not deadline.listener.warnings
+
+
+def test_suspended_job_says_so_until_it_is_resumed(deadline: Deadline) -> None:
+    deadline.send("JobSubmitted")
+    assert deadline.send("JobSuspended")["status"] == "queued"
+    deadline.send("JobStarted")
+    assert deadline.send("JobSuspended")["phase"] == "suspended"
+    deadline.send("JobResumed")
+    assert deadline.send("SlaveRendering", "worker-1")["phase"] == "0 of 5 tasks are done"
+
+
+def test_errors_of_tasks_are_in_the_log(deadline: Deadline) -> None:
+    deadline.send("JobSubmitted")
+    deadline.send("JobStarted")
+    deadline.fail_task("no licence")
+    found = deadline.send("JobFailed", JobFailedTasks=1)
+    assert found["error"] == "1 of 5 tasks have failed: the log has their errors"
+    log = (deadline.folder / "jobs" / JOB_ID / "render.log").read_text()
+    assert log == "error on worker-1: no licence\n"
+
+
 def test_failed_job_and_its_next_attempt(deadline: Deadline) -> None:
     deadline.send("JobSubmitted")
     deadline.send("JobStarted")
     found = deadline.send("JobFailed", JobFailedTasks=2)
-    assert (found["status"], found["error"].partition(":")[0]) == ("failed", "2 of 5 tasks have failed")
+    assert (found["status"], found["error"]) == ("failed", "2 of 5 tasks have failed")
     assert deadline.send("SlaveRendering", "worker-1")["status"] == "failed"  # a late event
     found = deadline.send("JobRequeued")
     assert (found["status"], found["attempt"]) == ("queued", 2)
@@ -178,6 +157,23 @@ def test_job_is_created_by_a_later_event_if_its_first_was_lost(deadline: Deadlin
 def test_owner_of_the_configuration_counts(deadline: Deadline) -> None:
     deadline.listener.config["Owner"] = "acme"
     assert deadline.send("JobSubmitted")["owner"] == "acme"
+
+
+@pytest.mark.parametrize(("user", "owner"), [("Anna", "acme"), ("ben", "globex"), ("cleo", "cleo")])
+def test_owner_can_depend_on_the_user(deadline: Deadline, user: str, owner: str) -> None:
+    deadline.listener.config["Owners"] = "anna=acme; ben=globex;"
+    assert deadline.send("JobSubmitted", JobUserName=user)["owner"] == owner
+
+
+def test_jobs_root_that_is_not_named_is_a_warning(
+    deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadline.listener.config["JobsRoot"] = ""
+    monkeypatch.chdir(deadline.folder / "jobs")
+    with pytest.raises(FileNotFoundError):
+        deadline.send("JobSubmitted")
+    assert "name the jobs root" in deadline.listener.warnings[0]
+    assert list(Path().iterdir()) == []
 
 
 def test_lost_share_is_a_warning(deadline: Deadline) -> None:

@@ -137,6 +137,8 @@ def main():
             bridge.update_all(options.show)
         except opencue.exception.CueException as error:
             logger.error("Cuebot: %s", error)  # noqa: TRY400
+        except OSError as error:
+            logger.error("storage: %s", error)  # noqa: TRY400
         stopping.wait(options.interval)
 
 

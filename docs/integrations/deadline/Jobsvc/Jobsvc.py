@@ -16,8 +16,8 @@ from jobsvc_farm import Job, JobError  # a copy of jobsvc/farm.py, beside this f
 
 END_STATES = ("completed", "failed", "canceled")
 EVENTS = (
-    "JobSubmitted", "JobStarted", "SlaveRendering", "JobRequeued", "JobResumed", "JobFinished", "JobFailed",
-    "JobDeleted",
+    "JobSubmitted", "JobStarted", "SlaveRendering", "JobError", "JobSuspended", "JobRequeued", "JobResumed",
+    "JobFinished", "JobFailed", "JobDeleted", "HouseCleaning",
 )  # fmt: skip
 
 
@@ -55,10 +55,35 @@ class JobsvcListener(DeadlineEventListener):
         self.update(source, lambda job: job.progress(), restarts=True)
 
     def OnSlaveRendering(self, _worker, source):  # noqa: N802
-        """Write how many tasks are done, each time a Worker begins one."""
-        done, total = source.JobCompletedTasks, source.JobTaskCount
-        percent = min(99, 100 * done / max(total, 1))
-        self.update(source, lambda job: job.progress(percent, phase=f"{done} of {total} tasks are done"))
+        """Write how many tasks are done, when a Worker begins to render."""
+        self.update(source, lambda job: write_progress(job, source))
+
+    def OnHouseCleaning(self):  # noqa: N802
+        """Write how far the tasks are, and keep all unfinished jobs from becoming stalled.
+
+        Deadline does this at intervals. Jobs that have no directory are not those of this plug-in.
+        """
+
+        def refresh(job):
+            if source.JobCompletedTasks or source.JobRenderingTasks:
+                write_progress(job, source, begun=progress_of_tasks(source))
+            else:
+                keep_alive(job)
+
+        for source in RepositoryUtils.GetJobsInState("Active"):
+            self.update(source, refresh, creates=False)
+        for state in ("Pending", "Suspended"):
+            for source in RepositoryUtils.GetJobsInState(state):
+                self.update(source, keep_alive, creates=False)
+
+    def OnJobError(self, source, _task, report):  # noqa: N802
+        """Log the error of a task, which Deadline may try again."""
+        text = f"error on {report.ReportSlaveName}: {report.ReportMessage}"
+        self.update(source, lambda job: job.log(text))
+
+    def OnJobSuspended(self, source):  # noqa: N802
+        """Say that the render is suspended. A job that has not begun stays queued."""
+        self.update(source, lambda job: job.status == "queued" or job.progress(phase="suspended"))
 
     def OnJobRequeued(self, source):  # noqa: N802
         """Queue the next attempt of a job that had ended."""
@@ -70,25 +95,35 @@ class JobsvcListener(DeadlineEventListener):
         """Bring the outputs into the job's directory, and complete the job."""
 
         def complete(job):
-            add_outputs(job, list(source.JobOutputDirectories), list(source.JobOutputFileNames))
+            try:
+                add_outputs(job, list(source.JobOutputDirectories), list(source.JobOutputFileNames))
+            except OSError as error:  # there is no later event that could end the job
+                job.fail(f"the outputs could not be brought into the job's directory: {error.strerror}")
+                raise
             job.complete()
 
         self.update(source, complete)
 
     def OnJobFailed(self, source):  # noqa: N802
         """End the job as failed."""
-        failed, total = source.JobFailedTasks, source.JobTaskCount
-        error = f"{failed} of {total} tasks have failed: the error reports of the job in Deadline say why"
-        self.update(source, lambda job: job.fail(error))
+        error = f"{source.JobFailedTasks} of {source.JobTaskCount} tasks have failed"
+
+        def fail(job):
+            has_log = (job.path / "render.log").exists()  # a person can fail a job without any error
+            job.fail(f"{error}: the log has their errors" if has_log else error)
+
+        self.update(source, fail)
 
     def OnJobDeleted(self, source):  # noqa: N802
         """End a job that has not ended as canceled."""
         self.update(source, lambda job: job.cancel())
 
-    def update(self, source, change, *, restarts=False):
+    def update(self, source, change, *, restarts=False, creates=True):
         """Change a job that has not ended, or its next attempt."""
         try:
-            job = self.open(source)
+            job = self.open(source, creates=creates)
+            if job is None:
+                return
             if restarts and job.status in END_STATES:
                 job = self.create(source, restart=True)
             if change and job.status not in END_STATES:
@@ -96,23 +131,55 @@ class JobsvcListener(DeadlineEventListener):
         except (JobError, OSError, ValueError) as error:
             self.LogWarning(f"jobsvc: job {source.JobId} is not written: {error}")
 
-    def open(self, source):
-        """Return the job of jobsvc. It is created if the machine that submitted it could not do so."""
-        root = Path(self.GetConfigEntry("JobsRoot"))
+    def jobs_root(self):
+        """Return the directory of jobs."""
+        root = self.GetConfigEntryWithDefault("JobsRoot", "").strip()
+        if not root:
+            raise JobError("name the jobs root in Tools > Configure Events > Jobsvc")
+        return Path(root)
+
+    def open(self, source, *, creates):
+        """Return the job of jobsvc. It may be created if the machine that submitted it could not do so."""
+        root = self.jobs_root()
         if (root / source.JobId / "status.json").exists():
             return Job.open(root, source.JobId)
-        return self.create(source)
+        return self.create(source) if creates else None
 
     def create(self, source, *, restart=False):
         """Queue an attempt."""
         return Job.create(
-            self.GetConfigEntry("JobsRoot"),
-            owner=self.GetConfigEntryWithDefault("Owner", "") or source.JobUserName,
+            self.jobs_root(),
+            owner=self.owner_of(source.JobUserName),
             job_id=source.JobId,
             project=source.JobName,
             metadata={"plugin": source.JobPlugin, "user": source.JobUserName, "comment": source.JobComment},
             restart=restart,
         )
+
+    def owner_of(self, user):
+        """Return the owner of a user's jobs: by `Owners`, which is anna=acme;ben=globex, else by `Owner`."""
+        pairs = [pair.partition("=") for pair in self.GetConfigEntryWithDefault("Owners", "").split(";")]
+        owners = {name.strip().lower(): owner.strip() for name, _, owner in pairs}
+        return owners.get(user.lower()) or self.GetConfigEntryWithDefault("Owner", "").strip() or user
+
+
+def write_progress(job, source, begun=0.0):
+    """Write how many tasks are done. `begun` is how much of the others is done, in tasks."""
+    done, total = source.JobCompletedTasks, source.JobTaskCount
+    percent = min(99, 100 * (done + begun) / max(total, 1))
+    job.progress(percent, phase=f"{done} of {total} tasks are done")
+
+
+def progress_of_tasks(source):
+    """Return how much of the tasks that are rendered now is done, in tasks. Not all renderers report it."""
+    tasks = RepositoryUtils.GetJobTasks(source, True).TaskCollectionAllTasks  # noqa: FBT003 - as documented
+    reported = [re.match(r"\d+", task.TaskProgress or "") for task in tasks if task.TaskStatus == "Rendering"]
+    return sum(int(percent[0]) / 100 for percent in reported if percent)
+
+
+def keep_alive(job):
+    """Have a job that waits not taken for stalled."""
+    os.utime(job.path / "status.json")
 
 
 def add_outputs(job, directories, names):
@@ -123,7 +190,7 @@ def add_outputs(job, directories, names):
         (job.path / folder).mkdir(parents=True, exist_ok=True)
         source = Path(RepositoryUtils.CheckPathMapping(directory, True))  # noqa: FBT003 - as documented
         is_wanted = matcher(name)
-        for path in source.iterdir():
+        for path in source.iterdir() if source.is_dir() else ():
             if is_wanted(path.name):
                 link_or_copy(path, job.path / folder / re.sub(r"[@%$]", "_", path.name))
         key, role = ("main", "main") if number == 1 else (f"output-{number}", "data")
