@@ -23,11 +23,20 @@ while [ "$1" != -output ]; do shift; done
 echo "PROGRESS:  Start: 0:00:00:00"
 echo "PROGRESS:  Duration: 0:00:00:04"
 for frame in 1 2 3 4; do echo "PROGRESS:  0:00:00:0$frame ($frame): 0 Seconds"; sleep 0.1; done
-eval "$FAILURE"
+eval "$AT_END"
 output=$(echo "$2" | sed 's/\\[#*\\]/00001/')
 echo film > "$output"
 """
 FAILURE: Final = 'echo "aerender Error: After Effects error: a layer is missing."; exit 1'
+COMMAND: Final = str(Path(sys.executable).parent / "jobsvc")
+# Writes no progress until aerender has rendered; after 20 seconds it no longer waits.
+SLOW_COMMAND: Final = """#!/bin/sh
+if [ "$2" = progress ]; then
+  for try in $(seq 200); do [ -e "{rendered}" ] && break; sleep 0.1; done
+  [ -e "{rendered}" ] || touch "{late}"
+fi
+exec "{jobsvc}" "$@"
+"""
 # On Linux, nexrender does not start: there is no After Effects.
 WORKER: Final = """
 require("os").platform = () => "darwin";
@@ -55,14 +64,13 @@ def render(modules: Path, tmp_path: Path, jobs_root: Path) -> Render:
     (startup / "commandLineRenderer.jsx").touch()
     (tmp_path / "title.aep").touch()
     (modules.parent / "worker.js").write_text(WORKER)
-    command = str(Path(sys.executable).parent / "jobsvc")
 
-    def start(uid: str, *, extension: str = "mov", failure: str = "", **values: str) -> tuple[int, str]:
+    def start(uid: str, *, extension: str = "mov", at_end: str = "", **values: str) -> tuple[int, str]:
         first = {
             "module": str(ACTION),
             "owner": "acme",
             "jobsRoot": str(jobs_root),
-            "command": command,
+            "command": COMMAND,
             **values,
         }
         source = {"src": f"file://{tmp_path}/title.aep", "name": "title.aep", "composition": "main"}
@@ -70,7 +78,7 @@ def render(modules: Path, tmp_path: Path, jobs_root: Path) -> Render:
         job = json.dumps({"uid": uid, "template": {**source, "outputExt": extension}, "actions": actions})
         result = subprocess.run(
             ["node", modules.parent / "worker.js", aerender, tmp_path / "work", job],
-            env={**os.environ, "FAILURE": failure, "HOME": str(tmp_path)},
+            env={**os.environ, "AT_END": at_end, "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -108,7 +116,7 @@ def test_frames_are_an_output_of_the_completed_job(render: Render, jobs_root: Pa
 def test_error_of_aerender_is_that_of_the_job_and_the_next_attempt_ends_well(
     render: Render, jobs_root: Path
 ) -> None:
-    assert render("title", failure=FAILURE)[0] == 3
+    assert render("title", at_end=FAILURE)[0] == 3
     found = record(jobs_root, "title")
     assert (found["status"], found["error"]) == ("failed", "After Effects error: a layer is missing.")
     assert render("title")[0] == 0
@@ -126,7 +134,7 @@ def test_output_that_is_not_there_fails_the_job_but_not_the_render(render: Rende
     ("values", "message"),
     [
         ({"jobsRoot": "/nowhere"}, "/nowhere"),
-        ({"command": "/nowhere/jobsvc"}, "spawnSync /nowhere/jobsvc ENOENT"),
+        ({"command": "/nowhere/jobsvc"}, "spawn /nowhere/jobsvc ENOENT"),
         ({"owner": ""}, "the action needs `owner`"),
     ],
 )
@@ -136,3 +144,16 @@ def test_job_that_cannot_be_written_is_rendered_and_the_reason_logged(
     code, output = render("title", **values)
     assert code == 0, output
     assert message in output
+
+
+def test_render_does_not_wait_for_progress_that_cannot_be_written(
+    render: Render, jobs_root: Path, tmp_path: Path
+) -> None:
+    rendered, late = tmp_path / "rendered", tmp_path / "late"
+    command = tmp_path / "jobsvc"
+    command.write_text(SLOW_COMMAND.format(rendered=rendered, late=late, jobsvc=COMMAND))
+    command.chmod(0o755)
+    code, output = render("title", command=str(command), at_end=f"touch {rendered}")
+    assert code == 0, output
+    assert not late.exists()
+    assert record(jobs_root, "title")["status"] == "completed"

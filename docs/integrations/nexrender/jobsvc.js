@@ -2,7 +2,7 @@
 
 /** An action of nexrender that writes its job as a job of jobsvc: for predownload and for postrender. See README.md. */
 
-const { execFileSync } = require("child_process");
+const { execFile } = require("child_process");
 const fs = require("fs");
 const path = require("path");
 
@@ -12,9 +12,9 @@ const TIMEOUT_MS = 60_000; // of one command: storage that does not respond must
 const writers = new WeakMap(); // by job of nexrender
 
 module.exports = async (job, settings, action, type) => {
-  const log = (error) => settings.logger.log(`[${job.uid}] jobsvc: ${error.stderr || error.message}`);
+  const log = (error) => settings.logger.log(`[${job.uid}] jobsvc: ${error.message}`);
   try {
-    if (type !== "postrender") writers.set(job, new Writer(job, action, log));
+    if (type !== "postrender") writers.set(job, await new Writer(job, action, log).create(action));
     else if (writers.has(job)) await writers.get(job).complete(action);
     else throw new Error("the job is not written, because this action is not in predownload, or failed there");
   } catch (error) {
@@ -23,19 +23,25 @@ module.exports = async (job, settings, action, type) => {
 };
 
 class Writer {
-  /** Create the job, and write what nexrender tells of it. Throws Error if that is not possible. */
-  constructor(job, { owner, jobsRoot = process.env.JOBSVC_JOBS_ROOT, command = "jobsvc" }, log) {
-    if (!owner || !jobsRoot) throw new Error("the action needs `owner`, and `jobsRoot` or JOBSVC_JOBS_ROOT");
-    Object.assign(this, { job, jobsRoot, command, log, percent: 0, phase: "download", reportedAt: 0 });
+  constructor(job, { jobsRoot = process.env.JOBSVC_JOBS_ROOT, command = "jobsvc" }, log) {
+    Object.assign(this, { job, jobsRoot, command, log, percent: 0, phase: "download", reportedAt: 0, isReporting: false });
     this.id = /^[A-Za-z0-9]/.test(job.uid) ? job.uid : `x${job.uid}`; // ids of jobsvc begin with a letter or digit
+  }
+
+  /** Create the job, and write what nexrender tells of it. Throws Error if that is not possible. */
+  async create({ owner }) {
+    const { job, jobsRoot } = this;
+    if (!owner || !jobsRoot) throw new Error("the action needs `owner`, and `jobsRoot` or JOBSVC_JOBS_ROOT");
     const metadata = JSON.stringify({ composition: job.template.composition, tags: job.tags });
-    this.farm("create", "--restart", "--owner", owner, "--id", this.id, "--project", job.template.src, "--metadata", metadata);
+    const words = ["--owner", owner, "--id", this.id, "--project", job.template.src, "--metadata", metadata];
+    await this.farm("create", "--restart", ...words);
     this.timer = setInterval(() => this.report(), HEARTBEAT_MS);
     this.timer.unref();
     this.listen("onChange", (state) => this.change(state.replace("render:", "")));
     this.listen("onRenderProgress", (percent) => Date.now() - this.reportedAt > INTERVAL_MS && this.report(percent));
     this.listen("onRenderError", (error) => (this.error ??= error.message));
     this.report();
+    return this;
   }
 
   /** Call a function at an event of the job, beside the one that is there. */
@@ -56,9 +62,16 @@ class Writer {
     else this.report(this.percent, phase);
   }
 
-  report(percent = this.percent, phase = this.phase) {
-    Object.assign(this, { percent, phase, reportedAt: Date.now() });
-    this.attempt("progress", "--phase", phase, "--", this.id, String(Math.min(percent, 99)));
+  /** Write the progress, without waiting for it. While that takes long, only the newest is kept. */
+  async report(percent = this.percent, phase = this.phase) {
+    Object.assign(this, { percent, phase, reportedAt: Date.now(), isNewer: true });
+    if (this.isReporting) return;
+    this.isReporting = true;
+    while (this.isNewer && !this.isEnded) {
+      this.isNewer = false;
+      await this.attempt("progress", "--phase", this.phase, "--", this.id, String(Math.min(this.percent, 99)));
+    }
+    this.isReporting = false;
   }
 
   /** Copy what was rendered, or the file `input` of an action before this, into the job's directory, and end the job. */
@@ -78,32 +91,47 @@ class Writer {
         await fs.promises.rename(temporary, path.join(folder, name));
       }
       const output = `output/${path.basename(source).replace(/[[\]]/g, "")}`;
-      this.farm("output", "--role", "main", "--", id, "main", output);
+      await this.farm("output", "--role", "main", "--", id, "main", output);
     } catch (error) {
       this.log(error);
       return this.end("fail", "--", id, `the output was not copied: ${error.message}`.slice(0, 2000));
     }
-    this.end("complete", "--", id);
+    await this.end("complete", "--", id);
   }
 
   /** End the job, and write no more. */
-  end(...words) {
+  async end(...words) {
     this.isEnded = true;
     clearInterval(this.timer);
-    this.attempt(...words);
+    await this.attempt(...words);
   }
 
-  attempt(...words) {
+  async attempt(name, ...words) {
     try {
-      this.farm(...words);
+      await this.farm(name, ...words);
     } catch (error) {
-      this.log(error);
+      if (name !== "progress" || !this.isEnded) this.log(error); // progress that comes after the end is refused
     }
   }
 
-  /** Run a command of `jobsvc farm`. One at a time, so that none overwrites what another has written. */
+  /**
+   * Run a command of `jobsvc farm`.
+   *
+   * nexrender goes on meanwhile: it would take a render for stuck whose lines it cannot read. A process that waits for
+   * storage may not end even when it is killed, so it is not waited for.
+   */
   farm(name, ...words) {
-    const options = { stdio: ["ignore", "ignore", "pipe"], timeout: TIMEOUT_MS, encoding: "utf8" };
-    execFileSync(this.command, ["farm", name, "--jobs-root", this.jobsRoot, ...words], options);
+    return new Promise((resolve, reject) => {
+      const child = execFile(this.command, ["farm", name, "--jobs-root", this.jobsRoot, ...words], (error, _, stderr) => {
+        clearTimeout(timer);
+        if (error) reject(new Error(stderr.trim() || error.message));
+        else resolve();
+      });
+      const timer = setTimeout(() => {
+        reject(new Error(`jobsvc farm ${name} has not ended within ${TIMEOUT_MS / 1000} s`));
+        child.kill("SIGKILL");
+        for (const handle of [child, child.stdin, child.stdout, child.stderr]) handle.unref(); // nexrender may end
+      }, TIMEOUT_MS);
+    });
   }
 }
