@@ -156,7 +156,7 @@ def _storage_lines(survey: Survey, info: FileSystemInfo) -> Iterator[str]:
 
 
 def _notes(survey: Survey, jobs: int) -> Iterator[str]:
-    """Yield lines about stalled jobs, missing keys and a wrong jobs root, which are not findings."""
+    """Yield lines about stalled jobs, what jobs lack and a wrong jobs root, which are not findings."""
     if survey.stalled:
         time, jobs_named = f"{survey.stalled_after:g} s", _some(survey.stalled)
         yield f"stalled: {len(survey.stalled)} unfinished jobs, not written for {time}: {jobs_named}"

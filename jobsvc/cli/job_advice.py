@@ -1,4 +1,4 @@
-"""Advice for the farm: keys that records lack and that people would like to see. Pure."""
+"""Advice for the farm: what jobs lack that people would like to see. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ REASONS: Final[Mapping[str, str]] = {
     "progress": "rendering jobs say neither how far they are (progress, framesDone) nor what they do (phase)",
     "startedAt": "rendering jobs do not say since when",
     "completedAt": "ended jobs do not say when, so that nobody sees how long they took",
+    "createdAt": "after a restart jobs are listed by their last change: this storage has no creation times",
+    "render.log": "failed jobs have no log",
 }
-"""What is missing, by the key."""
+"""What is missing, by the key or the file."""
 
 
-def missing_keys(job: Job) -> Iterator[str]:
-    """Yield keys that the record of a job should have in its state; they are keys of REASONS."""
+def missing_parts(job: Job, *, has_log: bool, has_creation_time: bool) -> Iterator[str]:
+    """Yield what a job should have in its state, as keys of REASONS."""
     details = job.details
     if job.status is Status.FAILED and not details.error:
         yield "error"
@@ -28,3 +30,7 @@ def missing_keys(job: Job) -> Iterator[str]:
             yield "startedAt"
     if job.status.final and not details.completed_at:
         yield "completedAt"
+    if job.status is not Status.QUEUED and not has_creation_time:
+        yield "createdAt"
+    if job.status is Status.FAILED and not has_log:
+        yield "render.log"

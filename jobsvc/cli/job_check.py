@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from math import gcd
 from pathlib import Path
 
-from jobsvc.cli.job_advice import missing_keys
+from jobsvc.cli.job_advice import missing_parts
 from jobsvc.cli.output_check import Contents, check_outputs
-from jobsvc.domain.job import Status
+from jobsvc.domain.job import Job, Status
 from jobsvc.domain.status_record import BadRecord
 from jobsvc.index.watch.job_folders import folders_to_watch
 from jobsvc.storage.files.os_errors import describe
 from jobsvc.storage.files.safe_open import PathNotFound
+from jobsvc.storage.files.statx import birth_time
 from jobsvc.storage.jobs.path_diagnosis import MISSING, explain
 from jobsvc.storage.jobs.reader import JobsRoot
 from jobsvc.storage.jobs.snapshot import JobSnapshot
@@ -46,7 +49,7 @@ class Survey:
         self.nested: list[str] = []
         """Directories that are not jobs but contain job directories."""
         self.advice: dict[str, list[str]] = {}
-        """Ids of jobs whose records lack a key, by the key."""
+        """Ids of jobs that lack a key or the log, by the key or `render.log`."""
         self.contents: Contents | None = None
         """The files of the job that was examined last, if it has several."""
         self._times_gcd_ns = 0
@@ -81,12 +84,26 @@ class Survey:
         self._times_gcd_ns = gcd(self._times_gcd_ns, snapshot.record_version.ctime_ns)
         if self._is_stalled(snapshot):
             self.stalled.append(job_id)
-        for key in missing_keys(snapshot.job):
-            self.advice.setdefault(key, []).append(job_id)
+        log_problem = self._explain(job_id, snapshot.job.details.log_path or DEFAULT_LOG)
+        for part in missing_parts(
+            snapshot.job,
+            has_log=log_problem != MISSING,
+            has_creation_time=self._has_birth_times or not _is_created_at_last_write(snapshot),
+        ):
+            self.advice.setdefault(part, []).append(job_id)
         findings = self._of_outputs(snapshot)
-        if (of_log := self._of_log(snapshot)) is not None:
+        if log_problem is not None and (of_log := _of_log(snapshot.job, log_problem)) is not None:
             findings.append(of_log)
         return findings
+
+    @cached_property
+    def _has_birth_times(self) -> bool:
+        """Whether the storage has the creation times that replace `createdAt`."""
+        folder = os.open(self.root.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return birth_time(folder) is not None
+        finally:
+            os.close(folder)
 
     def _without_record(self, job_id: str) -> list[Finding]:
         folder = self.root.path / job_id
@@ -113,17 +130,22 @@ class Survey:
             return [_storage_error(job_id, error)]
         return [Finding(job_id, *problem) for problem in problems]
 
-    def _of_log(self, snapshot: JobSnapshot) -> Finding | None:
-        """Return the error of the log, if any; a missing log is an error only if a finished job names it."""
-        job, path = snapshot.job, snapshot.job.details.log_path
-        problem = self._explain(job.id, path or DEFAULT_LOG)
-        if problem is None or (problem == MISSING and not (path and job.status.final)):
-            return None
-        named = f"logPath: {path[:200]!r}" if path else f"log: {DEFAULT_LOG!r}"
-        return Finding(job.id, "log-unusable", f"{named} {problem}")
-
     def _explain(self, job_id: str, path: str) -> str | None:
         return explain(self.root.path / job_id, path, self.root.output_roots)
+
+
+def _of_log(job: Job, problem: str) -> Finding | None:
+    """Return the error of the log; a missing log is an error only if a finished job names it."""
+    path = job.details.log_path
+    if problem == MISSING and not (path and job.status.final):
+        return None
+    named = f"logPath: {path[:200]!r}" if path else f"log: {DEFAULT_LOG!r}"
+    return Finding(job.id, "log-unusable", f"{named} {problem}")
+
+
+def _is_created_at_last_write(snapshot: JobSnapshot) -> bool:
+    """Return whether the job's creation time is the modification time of its record, as without createdAt."""
+    return snapshot.job.created_order == snapshot.record_version.mtime_ns // 1000
 
 
 def _storage_error(job_id: str, error: OSError) -> Finding:

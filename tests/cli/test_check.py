@@ -21,11 +21,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jobsvc.cli import check as command
-from jobsvc.cli import main
+from jobsvc.cli import job_check, main
 from jobsvc.settings import OPTIONS
 from jobsvc.storage.files.users import user_name
 from jobsvc.storage.filesystem.mounts import file_system, watch_limit
 from jobsvc.storage.filesystem.probe import FileSystemInfo, WriteProbe
+from jobsvc.storage.jobs import record_reader
 from tests.eventually import wait_until
 from tests.programs.external_programs import without_coverage
 from tests.programs.service_runner import PROJECT
@@ -119,18 +120,46 @@ def test_status_alias_or_output_root_makes_a_job_valid(root: Path, tmp_path: Pat
         ({"status": "rendering"}, ["progress", "startedAt"]),
         ({"status": "rendering", "phase": "beauty", "startedAt": "2026-11-20T09:14:07Z"}, []),
         ({"status": "rendering", "framesDone": 1, "startedAt": "2026-11-20T09:14:07Z"}, []),
-        ({"status": "failed"}, ["error", "completedAt"]),
-        ({"status": "failed", "error": "no licence", "completedAt": "2026-11-20T09:14:07Z"}, []),
+        ({"status": "failed"}, ["error", "completedAt", "render.log"]),
+        ({"status": "failed", "error": "no licence", "completedAt": "2026-11-20T09:14:07Z"}, ["render.log"]),
         ({"status": "canceled"}, ["completedAt"]),
     ],
 )
-def test_missing_keys_are_advice_and_no_finding(root: Path, record: dict[str, Any], keys: list[str]) -> None:
+def test_missing_keys_are_advice_and_no_finding(
+    root: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, Any], keys: list[str]
+) -> None:
+    monkeypatch.setattr(job_check, "birth_time", lambda _fd: 0)
     job(root, "a", record)
     result = check(root, "--json")
     assert result.exit_code == 0
     assert json.loads(result.output)["advice"] == {key: ["a"] for key in keys}
     lines = [line for line in check(root).output.splitlines() if line.startswith("advice: ")]
     assert [re.findall("'(.*)': a$", line) for line in lines] == [[key] for key in keys]
+
+
+def test_failed_job_with_a_log_is_not_advised_to_have_one(root: Path) -> None:
+    job(root, "a", {"status": "failed"}, "render.log")
+    assert "render.log" not in json.loads(check(root, "--json").output)["advice"]
+
+
+@pytest.mark.parametrize(
+    ("record", "keys"),
+    [
+        ({}, ["createdAt"]),
+        ({"createdAt": "2026-11-20T09:14:07Z"}, []),
+        ({"status": "queued"}, []),  # its last change may be that it was created
+    ],
+)
+def test_missing_created_at_is_advice_where_storage_has_no_creation_times(
+    root: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, Any], keys: list[str]
+) -> None:
+    ended = {"status": "canceled", "completedAt": "2026-11-20T09:14:07Z"}
+    job(root, "a", {**ended, **record})
+    monkeypatch.setattr(job_check, "birth_time", lambda _fd: 0)
+    assert json.loads(check(root, "--json").output)["advice"] == {}
+    for module in (job_check, record_reader):
+        monkeypatch.setattr(module, "birth_time", lambda _fd: None)
+    assert json.loads(check(root, "--json").output)["advice"] == {key: ["a"] for key in keys}
 
 
 def test_json_lines_end_with_the_summary(root: Path) -> None:
