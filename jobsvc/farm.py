@@ -153,6 +153,8 @@ class Job:
         """Continue the attempt of a job, as programs do that run one after another. Raises JobError."""
         path = Path(jobs_root, job_id).absolute()
         record = _read_record(path) if _ID.fullmatch(job_id) else None
+        if record is None and not path.parent.is_dir():
+            raise JobError(f"{path.parent} is missing: create the directory of the jobs, or mount the share")
         if record is None:
             raise JobError(f"{path} has no valid status.json: create the job first")
         return cls(path, record)
@@ -759,7 +761,9 @@ def _outputs_of(record: Record) -> list[Record]:
 
 def _make_output_directories(folder: Path, outputs: Iterable[Record]) -> None:
     for path in (output["path"] for output in outputs):
-        if ".." in Path(path).parts or not path:
+        if not path:
+            raise JobError("output '': name a path in the job's directory")
+        if ".." in Path(path).parts:
             raise JobError(f"output {path!r}: use a path without '..' in the job's directory")
         if "\0" in path or path != path.encode("utf-8", "replace").decode():
             raise JobError(f"output {path!r}: use a path that is UTF-8, without NUL")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,9 @@ class Render:
             try:
                 code = self._command.run(self._on_line, self._on_idle)
             except OSError as error:
-                job.fail(f"{self._plan.command[0]}: {error.strerror}")
+                problem = f"{self._plan.command[0]}: {error.strerror}"
+                sys.stderr.write(f"Error: {problem}\n")
+                job.fail(problem)
                 return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
             job.check()
             if self._command.canceled_by is not None:
@@ -161,8 +164,8 @@ def _is_sequence(path: str) -> bool:
     return sequence_pattern(path.rpartition("/")[2]) is not None
 
 
-def _hint(written: Sequence[str], error: str | None) -> str | None:
+def _hint(written: Sequence[str], error: str | None) -> str:
     """Return what helps to find out why an output is missing."""
     if written:
         return f"the renderer wrote {', '.join(written[:3])}"
-    return f"the renderer printed: {error}" if error else None
+    return f"the renderer printed: {error}" if error else f"the renderer wrote nothing to {OUTPUT_WORD}"

@@ -15,9 +15,10 @@ from jobsvc.settings.options import OPTIONS
 
 PREFIX: Final = "JOBSVC_"
 CLIENT_VARIABLES: Final = frozenset(
-    f"{PREFIX}{name}" for name in ("URL", "TOKEN", "TOKEN_FILE", "PROFILE", "PROGRESS", "OUTPUT", "JOB_DIR")
+    f"{PREFIX}{name}"
+    for name in ("URL", "TOKEN", "TOKEN_FILE", "PROFILE", "PROGRESS", "OUTPUT", "JOB_DIR", "JOB_ID", "OWNER")
 )
-"""Variables that clients and render jobs read."""
+"""Variables that clients, writers of jobs and renderers read."""
 FAST_PATH_VARIABLE: Final = f"{PREFIX}FAST_PATH"
 """Not an option but a switch for debugging: "off" has every request handled by a task."""
 

@@ -34,6 +34,8 @@ class Integer:
         ({"output": "a\0b"}, "NUL"),
         ({"output": "a\udcff.mp4"}, "UTF-8"),
         ({"output": "status.json"}, "written by jobsvc"),
+        ({"output": ""}, "name a path"),
+        ({"output": "../a.mp4"}, "without '..'"),
     ],
 )
 def test_job_that_the_service_would_not_read_is_refused(
@@ -42,6 +44,13 @@ def test_job_that_the_service_would_not_read_is_refused(
     with pytest.raises(JobError, match=message):
         Job.create(jobs_root, **{"owner": "acme", "job_id": "title", **values})
     assert not list(jobs_root.iterdir())
+
+
+def test_missing_root_is_named_when_a_job_is_opened(jobs_root: Path) -> None:
+    with pytest.raises(
+        JobError, match="missing is missing: create the directory of the jobs, or mount the share"
+    ):
+        Job.open(jobs_root / "missing", "title")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,13 @@ scene.cycles.use_denoising = False
 scene.render.resolution_x = scene.render.resolution_y = 160
 scene.frame_end = 4
 """
+STILL: Final = """
+import bpy
+scene = bpy.context.scene
+scene.cycles.samples = 1
+scene.cycles.use_denoising = False
+scene.render.resolution_x = scene.render.resolution_y = 32
+"""
 POV_SCENE: Final = """
 camera { location <0, 1, -4> look_at 0 }
 light_source { <5, 5, -5> color rgb 1 }
@@ -185,6 +192,45 @@ async def test_add_on_says_which_variables_are_missing(add_on: dict[str, str], t
     text, _ = await process.communicate()
     assert b"not written as a job: set JOBSVC_JOBS_ROOT and JOBSVC_OWNER" in text
     assert (tmp_path / "own.0001.png").exists()
+
+
+@needs("blender")
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("JOBSVC_JOBS_ROOT", "/missing", "create it, or mount the share: '/missing'"),
+        ("JOBSVC_JOB_ID", "a b", "'a b' is no job id"),
+    ],
+)
+async def test_add_on_says_in_one_line_why_there_is_no_job(
+    add_on: dict[str, str], jobs_root: Path, tmp_path: Path, variable: str, value: str, message: str
+) -> None:
+    words = ["--addons", "jobsvc_blender", "-E", "CYCLES", "--python-expr", STILL]
+    process = await asyncio.create_subprocess_exec(
+        *["blender", "-b", "--factory-startup", *words, "-o", str(tmp_path / "still"), "-f", "1"],
+        env=os.environ | add_on | {variable: value},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    lines = [line for line in output.decode().splitlines() if line.startswith("jobsvc: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("jobsvc: this render is not written as a job: ")
+    assert message in lines[0]
+    assert b"Traceback" not in output
+    assert await asyncio.to_thread((tmp_path / "still0001.png").exists)
+    assert await asyncio.to_thread(os.listdir, jobs_root) == []
+
+
+@needs("blender")
+async def test_add_on_leaves_a_render_of_jobsvc_run_alone(add_on: dict[str, str], jobs_root: Path) -> None:
+    command = jobsvc_run(jobs_root, "--output", "output/title.####.png")
+    words = ["--addons", "jobsvc_blender", "-E", "CYCLES", "--python-expr", STILL, "-f", "1"]
+    async with rendering(
+        [*command, "--", "blender", "-b", "--factory-startup", "-o", "{output}", *words], **add_on
+    ):
+        pass
+    files = await asyncio.to_thread(lambda: list(jobs_root.glob("*/output/*")))
+    assert files == [jobs_root / "title" / "output" / "title.0001.png"]
 
 
 @pytest.mark.skipif(not BPY_PYTHON, reason="JOBSVC_TEST_BPY does not name a Python with bpy")

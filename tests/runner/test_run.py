@@ -134,7 +134,9 @@ async def test_exit_code_and_reason_of_a_failure_are_kept(jobs_root: Path) -> No
 
 
 async def test_command_that_does_not_exist_fails_the_job(jobs_root: Path) -> None:
-    assert (await run(jobs_root, "--", "no-such-renderer"))[0] == 127
+    code, _, err = await run(jobs_root, "--", "no-such-renderer")
+    assert code == 127
+    assert err.splitlines()[-1] == "Error: no-such-renderer: No such file or directory"
     assert record(jobs_root)["error"] == "no-such-renderer: No such file or directory"
 
 
@@ -150,6 +152,19 @@ async def test_success_without_the_output_is_a_failure(jobs_root: Path) -> None:
     assert (code, record(jobs_root)["status"]) == (1, "failed")
     assert err.splitlines()[-1] == "Error: a.mp4 is missing; the renderer wrote a.mp4.part"
     assert record(jobs_root)["error"] == "a.mp4 is missing; the renderer wrote a.mp4.part"
+
+
+async def test_failure_says_that_nothing_was_written_to_the_output(jobs_root: Path) -> None:
+    assert (await run(jobs_root, "--output", "a.mp4", "--", "true"))[0] == 1
+    assert record(jobs_root)["error"] == "a.mp4 is missing; the renderer wrote nothing to {output}"
+
+
+async def test_owner_is_taken_from_the_environment(jobs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBSVC_OWNER", "anna")
+    options = ["--jobs-root", str(jobs_root), "--id", "title", "--", "true"]
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "jobsvc", "run", *options)
+    assert await process.wait() == 0
+    assert record(jobs_root)["owner"] == "anna"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -232,6 +247,7 @@ async def test_frames_that_are_on_disk_are_kept_if_asked_for(jobs_root: Path) ->
         (["--", "ffmpeg", "{output}"], "name the path of the output by --output"),
         (["--frames", "few", "--", "true"], "is not a list of frames"),
         (["--regex", "missing.toml", "--", "true"], "does not exist"),
+        (["--ouput", "a.mp4", "--", "true"], "No such option '--ouput'"),
         ([], "Missing argument"),
     ],
 )

@@ -24,7 +24,7 @@ def test_misspelled_variable_is_reported_with_a_suggestion(name: str, close: str
 
 
 def test_known_variables_are_not_unknown() -> None:
-    client = ("URL", "TOKEN", "TOKEN_FILE", "PROFILE", "PROGRESS", "OUTPUT", "JOB_DIR")
+    client = ("URL", "TOKEN", "TOKEN_FILE", "PROFILE", "PROGRESS", "OUTPUT", "JOB_DIR", "JOB_ID", "OWNER")
     names = [option.variable for option in OPTIONS] + [f"JOBSVC_{name}" for name in (*client, "FAST_PATH")]
     assert list(unknown_variables(dict.fromkeys(names, ""))) == []
 

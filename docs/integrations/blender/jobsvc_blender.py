@@ -2,7 +2,7 @@
 
 It needs jobsvc/farm.py as jobsvc_farm.py beside it, and the environment variables JOBSVC_JOBS_ROOT and
 JOBSVC_OWNER; JOBSVC_JOB_ID names the job. Without the first two, it says so and Blender renders as usual.
-Tried with Blender 3.4 and bpy 5.0.
+Within `jobsvc run`, which writes a job itself, it does nothing. Tried with Blender 3.4 and bpy 5.0.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import bpy
 from bpy.app.handlers import persistent
 
 try:
-    from jobsvc_farm import Job
+    from jobsvc_farm import Job, JobError
 except ImportError:
-    from jobsvc.farm import Job
+    from jobsvc.farm import Job, JobError
 
 bl_info = {
     "name": "jobsvc",
@@ -41,45 +41,54 @@ def _frame_count(scene: bpy.types.Scene) -> int:
     return len(range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
 
 
-def _without_stopping_the_render(handler):
-    """Report an error instead of raising it."""
-
-    @persistent
-    def call(scene, *_):
-        try:
-            handler(scene)
-        except Exception:
-            print("jobsvc: this render is not written as a job:")
-            traceback.print_exc()
-            Render.job = None
-
-    return call
+def _report(what: str, error: Exception) -> None:
+    """Print an error instead of raising it, so that the render goes on. No more is written of the job."""
+    Render.job = None
+    if isinstance(error, (JobError, OSError)):
+        print(f"jobsvc: {what}: {error}")
+    else:
+        print(f"jobsvc: {what}:")
+        traceback.print_exc()
 
 
 def _with_job(handler):
     """Call a handler only if the render has a job, and pass the job on."""
 
-    @_without_stopping_the_render
-    def call(scene):
-        if Render.job is not None:
-            handler(scene, Render.job)
+    @persistent
+    def call(scene, *_):
+        job = Render.job
+        if job is None:
+            return
+        try:
+            handler(scene, job)
+        except Exception as error:
+            _report(f"job {job.id}", error)
 
     return call
 
 
-@_without_stopping_the_render
-def begin(scene):
-    """Create the job, and have Blender write into its directory."""
-    root, owner = os.environ.get("JOBSVC_JOBS_ROOT"), os.environ.get("JOBSVC_OWNER")
-    if not root or not owner:
+@persistent
+def begin(scene, *_):
+    """Create the job, if the environment says where and whose it is."""
+    if "JOBSVC_JOB_DIR" in os.environ:
+        return  # Within `jobsvc run`: its job has the output of this render.
+    if not os.environ.get("JOBSVC_JOBS_ROOT") or not os.environ.get("JOBSVC_OWNER"):
         print("jobsvc: this render is not written as a job: set JOBSVC_JOBS_ROOT and JOBSVC_OWNER")
         return
+    try:
+        _begin(scene)
+    except Exception as error:
+        _report("this render is not written as a job", error)
+
+
+def _begin(scene):
+    """Create the job, and have Blender write into its directory."""
     name = Path(bpy.data.filepath).stem or "render"
     is_movie = scene.render.is_movie_format
     output = None if is_movie else f"output/{name}.####{scene.render.file_extension}"
     job = Job.create(
-        root,
-        owner=owner,
+        os.environ["JOBSVC_JOBS_ROOT"],
+        owner=os.environ["JOBSVC_OWNER"],
         job_id=os.environ.get("JOBSVC_JOB_ID"),
         output=output,
         project=bpy.data.filepath or None,
@@ -116,6 +125,7 @@ def complete(scene, job):
             name, role = (f"film-{number}", "data") if number else ("main", "main")
             job.add_output(name, f"output/{film.name}", role=role)
     job.complete()
+    print(f"jobsvc: job {job.id} is completed")
 
 
 @_with_job

@@ -45,7 +45,13 @@ jobs_root_option: Final = click.option(
 
 _JOB_OPTIONS: Final = (
     jobs_root_option,
-    click.option("--owner", required=True, help="Who may see the job: tokens are created for an owner."),
+    click.option(
+        "--owner",
+        required=True,
+        envvar="JOBSVC_OWNER",
+        show_envvar=True,
+        help="Who may see the job: tokens are created for an owner.",
+    ),
     click.option("--id", "job_id", help="Id of the job, the name of its directory [default: a new UUID]"),
     click.option(
         "--output",

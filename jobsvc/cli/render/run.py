@@ -34,7 +34,7 @@ class _Frames(click.ParamType[FrameRange]):
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     epilog=examples(
         "export JOBSVC_JOBS_ROOT=/srv/farm/jobs",
         "jobsvc run --owner acme --output title.mp4 -- ffmpeg -i frames/%04d.png {output}",
