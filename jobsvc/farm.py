@@ -209,6 +209,8 @@ class Job:
             self.cancel()
         elif error is None or (isinstance(error, SystemExit) and not error.code):
             self.complete()
+        elif isinstance(error, JobError):
+            self.fail(str(error))
         else:
             self.log("".join(traceback.format_exception(type(error), error, error.__traceback__)))
             self.fail(traceback.format_exception_only(type(error), error)[-1].strip())
@@ -382,6 +384,8 @@ class _Writer:
             if (excess := len(self._log) - MAX_LOG_BACKLOG) > 0:
                 cut = self._log.index(b"\n", excess) + 1
                 self._log[:cut] = b"[lines are missing here, because storage failed]\n"
+            if len(self._log) > MAX_LOG_BACKLOG // 4 and not self._is_failing and self._end_pause.empty():
+                self._end_pause.put(None)
         self._flush_soon()
 
     def _flush_soon(self) -> None:

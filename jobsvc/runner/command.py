@@ -20,6 +20,8 @@ GRACE_S: Final = 10.0
 """Seconds that a canceled command has until it is killed."""
 IDLE_S: Final = 0.5
 """Seconds between two calls of `on_idle` while the command prints nothing."""
+MAX_READS_AFTER_EXIT: Final = 32
+"""Reads after the command has exited, more than it can have left: another process may go on printing."""
 MAX_LINE: Final = 64 * 1024
 """Bytes after which a line is passed on although it has not ended."""
 CANCEL_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -110,6 +112,7 @@ class Command:
         self.canceled_by = self.canceled_by or number
         self._kill_at = time.monotonic() + (GRACE_S if is_first else 0)
         self._signal(signal.SIGTERM if is_first else signal.SIGKILL)
+        self._signal(signal.SIGCONT)  # a stopped process takes a signal only when it goes on
 
     def _signal(self, number: int) -> None:
         if self._process is not None:
@@ -119,15 +122,21 @@ class Command:
     def _forward(
         self, streams: dict[int, int], on_line: Callable[[Line], None], on_idle: Callable[[], None]
     ) -> None:
-        """Copy output until it ends. `streams`: descriptors to read, and to write to."""
+        """Copy output until the command has exited. `streams`: descriptors to read, and to write to."""
         splitters = {source: LineSplitter() for source in streams}
         process = self._process
         assert process is not None  # noqa: S101 - it has been started
+        reads_after_exit = 0
         with selectors.DefaultSelector() as selector:
             for source in streams:
                 selector.register(source, selectors.EVENT_READ)
-            while selector.get_map():
-                ready = selector.select(IDLE_S)
+            while selector.get_map() or process.poll() is None:
+                if selector.get_map():
+                    ready = selector.select(IDLE_S)
+                else:
+                    ready = []
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(IDLE_S)
                 for key, _ in ready:
                     data = _read(key.fd)
                     _write(streams[key.fd], data)
@@ -137,8 +146,10 @@ class Command:
                         selector.unregister(key.fd)
                 if self._kill_at is not None and time.monotonic() > self._kill_at:
                     self._signal(signal.SIGKILL)
-                if not ready and process.poll() is not None:
-                    return  # a process in the background has the output still open
+                if process.poll() is not None:
+                    reads_after_exit += 1
+                    if not ready or reads_after_exit > MAX_READS_AFTER_EXIT:
+                        return  # a process in the background has the output still open
                 on_idle()
 
     @contextmanager
@@ -150,7 +161,9 @@ class Command:
             for source in streams:
                 _copy_window_size(source)
 
-        handlers = dict.fromkeys(CANCEL_SIGNALS, cancel) | {signal.SIGWINCH: resize}
+        # nohup ignores SIGHUP, and a shell ignores SIGINT for a command that it runs in the background.
+        numbers = [number for number in CANCEL_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        handlers = dict.fromkeys(numbers, cancel) | {signal.SIGWINCH: resize}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield

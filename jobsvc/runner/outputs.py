@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 from jobsvc.farm import JobError, sync
 
+_RESERVED: Final = ("status.json", "render.log")
+"""Files of the job itself."""
 _PREFIX: Final = ".render-"
 _FRAME: Final = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
 """The last number of a text."""
@@ -47,8 +49,13 @@ def attempt_directory(job: Path, attempt: int, *, keep: bool = False) -> Path:
 
 
 def publish(folder: Path, job: Path) -> list[str]:
-    """Rename all files of an attempt's directory into the job. Returns their paths in the job."""
+    """Rename all files of an attempt's directory into the job. Returns their paths in the job.
+
+    Raises JobError for a file that would replace the record or the log of the job.
+    """
     paths = sorted(_files(folder))
+    if reserved := [path for path in paths if path in _RESERVED]:
+        raise JobError(f"the renderer wrote {reserved[0]} beside the output: use --output output/NAME")
     for path in paths:
         sync(folder / path)
         (job / path).parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,8 @@ REPLACED_LINE_INTERVAL_S: Final = 10.0
 """How often a progress line that the next one replaces is written to the log."""
 COUNT_INTERVAL_S: Final = 2.0
 """How often the files on disk are counted."""
+MAX_PARSED: Final = 8192
+"""Characters of a line that are searched for progress."""
 OUTPUT_WORD: Final = "{output}"
 JOB_WORD: Final = "{job}"
 NOT_FOUND: Final = 127
@@ -90,7 +92,7 @@ class Render:
     def _on_line(self, line: Line) -> None:
         if not self._is_written():
             return
-        event = self._plan.parse(line.text)
+        event = self._plan.parse(line.text[:MAX_PARSED])
         if not line.is_replaced:
             self._job.log(line.text)
         elif time.monotonic() >= self._logged_at + REPLACED_LINE_INTERVAL_S:
@@ -132,8 +134,7 @@ class Render:
         """Return one sentence about a command that has failed."""
         program = Path(self._plan.command[0]).name
         if code < 0:
-            name = signal.Signals(-code).name
-            what = f"{program} was ended by {name}"
+            what = f"{program} was ended by {_signal_name(-code)}"
         else:
             what = f"{program} exited with code {code}"
         return f"{what}: {self._tracker.error}" if self._tracker.error else what
@@ -152,6 +153,13 @@ class Render:
             frames = f"{plan.frames.first}-{plan.frames.last}"
             job.add_output("main", plan.output, role="main", frames=frames)
         job.complete(hint=_hint(written, self._tracker.error))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal
 
 
 def _replace(text: str, words: Mapping[str, str]) -> str:

@@ -118,6 +118,20 @@ def test_backlog_of_the_log_is_bounded_and_has_the_last_lines(
     assert len(lines) < 300
 
 
+def test_long_log_is_not_lost_while_storage_works(jobs_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(farm, "MAX_LOG_BACKLOG", 10_000)
+    monkeypatch.setattr(farm, "WRITE_INTERVAL_S", 60)
+    with create(jobs_root, output=None) as job:
+        log = job.path / "render.log"
+        job.log("x" * 3000)
+        wait_until(log.exists)
+        for _ in range(9):
+            before = log.stat().st_size
+            job.log("x" * 3000)
+            wait_until(lambda: log.stat().st_size > before)  # noqa: B023 - it is called at once
+        assert log.stat().st_size == 10 * 3001
+
+
 def test_attempt_that_another_has_replaced_ends(
     jobs_root: Path, read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:

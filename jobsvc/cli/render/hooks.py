@@ -10,11 +10,12 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import wraps
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, Final, ParamSpec, cast
 
 import click
 
@@ -25,6 +26,9 @@ from jobsvc.domain.status_schema import SCHEMA_TEXT
 from jobsvc.farm import HEARTBEAT_S, Job
 
 P = ParamSpec("P")
+
+_MAX_LINE: Final = 64 * 1024
+"""Bytes after which a line is written although it has not ended."""
 
 
 def _job_command(call: Callable[Concatenate[Job, P], None]) -> Callable[..., None]:
@@ -86,8 +90,19 @@ def log(job: Job) -> None:
     Until the end of the input, the job does not become stalled.
     """
     threading.Thread(target=_keep_alive, args=[job.path / "status.json"], daemon=True).start()
-    for line in sys.stdin.buffer:
-        job.log(line.decode("utf-8", "replace"))
+    failure: OSError | None = None
+    for lines in _lines(cast(BufferedReader, sys.stdin.buffer)):
+        try:
+            job.log(lines)
+            failure = None
+        except OSError as error:  # the job keeps the lines: a render does not end because storage fails
+            if failure is None:
+                click.echo(
+                    f"jobsvc: the log can't be written, trying again with each line: {error}", err=True
+                )
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 @farm.command()
@@ -114,7 +129,7 @@ def complete(job: Job) -> None:
     job.complete()
 
 
-@farm.command()
+@farm.command(context_settings={"ignore_unknown_options": True})  # an error may begin with "-"
 @_job_command
 @click.argument("error")
 def fail(job: Job, error: str) -> None:
@@ -133,6 +148,21 @@ def cancel(job: Job) -> None:
 def schema() -> None:
     """Print the JSON Schema of status.json, for editors and for programs that write it."""
     click.echo(SCHEMA_TEXT, nl=False)
+
+
+def _lines(file: BufferedReader) -> Iterator[str]:
+    """Yield lines, as many at once as have come. A very long line is taken for several."""
+    rest = b""
+    while data := file.read1(_MAX_LINE):
+        rest += data
+        end = rest.rfind(b"\n") + 1
+        if end == 0 and len(rest) < _MAX_LINE:
+            continue
+        end = end or len(rest)
+        yield rest[:end].decode("utf-8", "replace")
+        rest = rest[end:]
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 def _keep_alive(record: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,10 @@ def run(
         plan = Plan(command, parse, output, frames, job_values["keep_outputs"])
         job = Job.create(**job_values)
         click.echo(f"jobsvc: job {job.id}, attempt {job.attempt}", err=True)
-        sys.exit(Render(job, plan).run())
+        try:
+            sys.exit(Render(job, plan).run())
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
 
 
 def _parser(format_name: str, regex: Path | None, program: str) -> Parse:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import Final
 
 from jobsvc.runner.event import Event
@@ -103,6 +104,7 @@ def error(line: str) -> Event:
     return Event(error=line.strip())
 
 
+@lru_cache(maxsize=1)  # formats that are tried on a line one after another ask the same
 def common_error(line: str) -> Event | None:
     """Return the event of a line that reports an error in a form that many programs share; else None."""
     if _ERROR.match(line.lstrip()):

@@ -68,6 +68,38 @@ def test_job_does_not_become_stalled_while_it_is_logged(root: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_log_of_storage_that_fails_does_not_end_the_pipe(root: Path) -> None:
+    created()
+    code = "from jobsvc.cli import main; main(['farm', 'log', 'title'])"
+    with Popen([sys.executable, "-c", code], stdin=PIPE, stderr=PIPE, bufsize=0) as process:
+        assert process.stdin
+        assert process.stderr
+        process.stdin.write(b"first\n")
+        wait_until((root / "title/render.log").exists)
+        (root / "title").rename(root / ".away")
+        process.stdin.write(b"second\n")
+        assert b"can't be written" in process.stderr.readline()
+        (root / ".away").rename(root / "title")
+        process.stdin.write(b"third")
+        process.stdin.close()
+        assert process.wait() == 0
+    assert (root / "title/render.log").read_text() == "first\nsecond\nthird\n"
+
+
+def test_line_without_end_is_logged_in_parts(root: Path) -> None:
+    created()
+    assert run("log", "title", text="x" * 1_000_000).exit_code == 0
+    lines = (root / "title" / "render.log").read_text().splitlines()
+    assert ({*"".join(lines)}, sum(map(len, lines))) == ({"x"}, 1_000_000)
+    assert len(lines) > 10
+
+
+def test_error_may_begin_with_a_hyphen(root: Path) -> None:
+    created()
+    assert run("fail", "title", "-11: segmentation fault").exit_code == 0
+    assert record(root)["error"] == "-11: segmentation fault"
+
+
 def test_job_without_its_output_ends_as_failed(root: Path) -> None:
     created("--output", "output/title.mp4")
     result = run("complete", "title")
