@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,10 @@ output=$(echo "$2" | sed 's/\\[#*\\]/00001/')
 echo film > "$output"
 """
 FAILURE: Final = 'echo "aerender Error: After Effects error: a layer is missing."; exit 1'
+OUTAGE: Final = """
+mv "$JOBS_ROOT" "$JOBS_ROOT.away"
+(sleep 3; mv "$JOBS_ROOT.away" "$JOBS_ROOT") >/dev/null 2>&1 &
+"""
 COMMAND: Final = str(Path(sys.executable).parent / "jobsvc")
 # Writes no progress until aerender has rendered; after 20 seconds it no longer waits.
 SLOW_COMMAND: Final = """#!/bin/sh
@@ -37,13 +42,13 @@ if [ "$2" = progress ]; then
 fi
 exec "{jobsvc}" "$@"
 """
-# On Linux, nexrender does not start: there is no After Effects.
+# On Linux, nexrender does not start: there is no After Effects. After an error, nexrender-cli exits at once.
 WORKER: Final = """
 require("os").platform = () => "darwin";
 const { init, render } = require("@nexrender/core");
 const [binary, workpath, job] = process.argv.slice(2);
 const settings = init({ binary, workpath, noAnalytics: true });
-render(JSON.parse(job), settings).catch(({ message }) => { console.log(message); process.exitCode = 3; });
+render(JSON.parse(job), settings).catch(({ message }) => { console.log(message); process.exit(3); });
 """
 Render = Callable[..., tuple[int, str]]
 
@@ -65,7 +70,9 @@ def render(modules: Path, tmp_path: Path, jobs_root: Path) -> Render:
     (tmp_path / "title.aep").touch()
     (modules.parent / "worker.js").write_text(WORKER)
 
-    def start(uid: str, *, extension: str = "mov", at_end: str = "", **values: str) -> tuple[int, str]:
+    def start(
+        uid: str, *, extension: str = "mov", at_end: str = "", src: str = "", **values: str
+    ) -> tuple[int, str]:
         first = {
             "module": str(ACTION),
             "owner": "acme",
@@ -73,12 +80,12 @@ def render(modules: Path, tmp_path: Path, jobs_root: Path) -> Render:
             "command": COMMAND,
             **values,
         }
-        source = {"src": f"file://{tmp_path}/title.aep", "name": "title.aep", "composition": "main"}
+        source = {"src": src or f"file://{tmp_path}/title.aep", "name": "title.aep", "composition": "main"}
         actions = {"predownload": [first], "postrender": [{"module": str(ACTION), **values}]}
         job = json.dumps({"uid": uid, "template": {**source, "outputExt": extension}, "actions": actions})
         result = subprocess.run(
             ["node", modules.parent / "worker.js", aerender, tmp_path / "work", job],
-            env={**os.environ, "AT_END": at_end, "HOME": str(tmp_path)},
+            env={**os.environ, "AT_END": at_end, "HOME": str(tmp_path), "JOBS_ROOT": str(jobs_root)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -91,6 +98,19 @@ def render(modules: Path, tmp_path: Path, jobs_root: Path) -> Render:
 
 def record(jobs_root: Path, job_id: str) -> dict[str, Any]:
     return dict(json.loads((jobs_root / job_id / "status.json").read_bytes()))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait for what is written while nexrender exits."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def failed_record(jobs_root: Path, job_id: str) -> dict[str, Any]:
+    wait_for(lambda: record(jobs_root, job_id)["status"] == "failed")
+    return record(jobs_root, job_id)
 
 
 def test_film_is_an_output_of_the_completed_job(render: Render, jobs_root: Path) -> None:
@@ -117,10 +137,27 @@ def test_error_of_aerender_is_that_of_the_job_and_the_next_attempt_ends_well(
     render: Render, jobs_root: Path
 ) -> None:
     assert render("title", at_end=FAILURE)[0] == 3
-    found = record(jobs_root, "title")
-    assert (found["status"], found["error"]) == ("failed", "After Effects error: a layer is missing.")
+    assert failed_record(jobs_root, "title")["error"] == "After Effects error: a layer is missing."
+    log = jobs_root / "title" / "render.log"
+    wait_for(lambda: "aerender Error: " in log.read_text().splitlines()[-1])
+    assert log.read_text().startswith("PROGRESS:  Start: 0:00:00:00\n")
     assert render("title")[0] == 0
     assert (record(jobs_root, "title")["status"], record(jobs_root, "title")["attempt"]) == ("completed", 2)
+
+
+def test_failed_download_fails_the_job_whose_record_has_no_passwords(render: Render, jobs_root: Path) -> None:
+    assert render("title", src="http://user:password@127.0.0.1:1/a/title.aep?signature=1")[0] == 3
+    found = failed_record(jobs_root, "title")
+    assert found["error"] == "nexrender failed in download"
+    assert found["projectPath"] == "http://127.0.0.1:1/a/title.aep"
+
+
+def test_film_is_copied_after_an_outage(render: Render, jobs_root: Path) -> None:
+    code, output = render("title", at_end=OUTAGE)
+    assert code == 0, output
+    assert output.count("trying again for ten minutes") == 1
+    assert record(jobs_root, "title")["status"] == "completed"
+    assert (jobs_root / "title" / "output" / "result.mov").read_bytes() == b"film\n"
 
 
 def test_output_that_is_not_there_fails_the_job_but_not_the_render(render: Render, jobs_root: Path) -> None:

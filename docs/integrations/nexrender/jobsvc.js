@@ -2,25 +2,46 @@
 
 /** An action of nexrender that writes its job as a job of jobsvc: for predownload and for postrender. See README.md. */
 
-const { execFile } = require("child_process");
+const { execFile, spawn } = require("child_process");
 const fs = require("fs");
 const path = require("path");
 
 const INTERVAL_MS = 2000; // between two records of the progress
 const HEARTBEAT_MS = 60_000; // so that the job is not taken for stalled
+const COPY_TIMEOUT_MS = 600_000; // for one file, in an outage: nexrender removes the film afterwards
+const COPY_RETRY_MS = 2000;
 const TIMEOUT_MS = 60_000; // of one command: storage that does not respond must not stop the render
 const writers = new WeakMap(); // by job of nexrender
+const followed = new WeakSet(); // settings whose renderers are followed: a worker has the same for all jobs
 
 module.exports = async (job, settings, action, type) => {
   const log = (error) => settings.logger.log(`[${job.uid}] jobsvc: ${error.message}`);
   try {
-    if (type !== "postrender") writers.set(job, await new Writer(job, action, log).create(action));
-    else if (writers.has(job)) await writers.get(job).complete(action);
+    if (type !== "postrender") {
+      writers.set(job, await new Writer(job, action, log).create(action));
+      followRenderers(settings);
+    } else if (writers.has(job)) await writers.get(job).complete(action);
     else throw new Error("the job is not written, because this action is not in predownload, or failed there");
   } catch (error) {
     log(error); // the render is more important than its record
   }
 };
+
+/** Have what aerender prints written to the logs of the jobs. */
+function followRenderers(settings) {
+  if (followed.has(settings)) return;
+  followed.add(settings);
+  const before = settings.onInstanceSpawn;
+  settings.onInstanceSpawn = (renderer, job, ...rest) => {
+    writers.get(job)?.follow(renderer);
+    before?.(renderer, job, ...rest);
+  };
+}
+
+/** Return a URL without what could be a secret, because clients see it: user, password and query. */
+function publicUrl(url) {
+  return url.replace(/^data:.*/is, "data:").replace(/^(?!file:)([a-z0-9+.-]+:\/\/)(?:[^/@]*@)?([^?#]*).*/is, "$1$2");
+}
 
 class Writer {
   constructor(job, { jobsRoot = process.env.JOBSVC_JOBS_ROOT, command = "jobsvc" }, log) {
@@ -33,7 +54,7 @@ class Writer {
     const { job, jobsRoot } = this;
     if (!owner || !jobsRoot) throw new Error("the action needs `owner`, and `jobsRoot` or JOBSVC_JOBS_ROOT");
     const metadata = JSON.stringify({ composition: job.template.composition, tags: job.tags });
-    const words = ["--owner", owner, "--id", this.id, "--project", job.template.src, "--metadata", metadata];
+    const words = ["--owner", owner, "--id", this.id, "--project", publicUrl(job.template.src), "--metadata", metadata];
     await this.farm("create", "--restart", ...words);
     this.timer = setInterval(() => this.report(), HEARTBEAT_MS);
     this.timer.unref();
@@ -74,29 +95,55 @@ class Writer {
     this.isReporting = false;
   }
 
+  /** Append what the renderer prints to the log, by a process that gets to the end even if nexrender exits at once. */
+  follow(renderer) {
+    const words = ["farm", "log", "--jobs-root", this.jobsRoot, this.id];
+    const log = spawn(this.command, words, { stdio: ["pipe", "ignore", "ignore"] });
+    this.logEnd = new Promise((resolve) => log.on("error", resolve).on("close", resolve));
+    log.on("close", (code) => code !== 0 && this.log(new Error("the end of the log is missing")));
+    log.stdin.on("error", () => {});
+    // A pipe would stop the renderer while storage does not respond.
+    for (const stream of [renderer.stdout, renderer.stderr]) stream.on("data", (data) => log.stdin.write(data));
+    renderer.on("close", () => log.stdin.end());
+  }
+
   /** Copy what was rendered, or the file `input` of an action before this, into the job's directory, and end the job. */
   async complete({ input }) {
     const { job, id } = this;
     const source = input ? path.resolve(job.workpath, input) : job.output;
     const [before, after] = path.basename(source).split(/\[#+\]/); // the frames of a sequence: result_[#####].png
     const isWanted = (name) => name === before || (after !== undefined && name.startsWith(before) && name.endsWith(after));
-    const folder = path.join(this.jobsRoot, id, "output");
     try {
       const names = (await fs.promises.readdir(path.dirname(source))).filter(isWanted);
       if (names.length === 0) throw new Error(`${source} is missing`);
-      await fs.promises.mkdir(folder, { recursive: true });
-      for (const name of names) {
-        const temporary = path.join(folder, `.${name}.part`);
-        await fs.promises.copyFile(path.join(path.dirname(source), name), temporary);
-        await fs.promises.rename(temporary, path.join(folder, name));
-      }
+      for (const name of names) await this.copy(path.join(path.dirname(source), name), name);
       const output = `output/${path.basename(source).replace(/[[\]]/g, "")}`;
       await this.farm("output", "--role", "main", "--", id, "main", output);
     } catch (error) {
       this.log(error);
       return this.end("fail", "--", id, `the output was not copied: ${error.message}`.slice(0, 2000));
     }
+    await this.logEnd;
     await this.end("complete", "--", id);
+  }
+
+  /** Copy a file to a temporary name, then rename it: a film that is there is complete. */
+  async copy(source, name) {
+    const folder = path.join(this.jobsRoot, this.id, "output");
+    const temporary = path.join(folder, `.${name}.part`);
+    const deadline = Date.now() + COPY_TIMEOUT_MS;
+    for (let isFirst = true; ; isFirst = false) {
+      try {
+        await fs.promises.access(path.dirname(folder)); // no directory is created where a share is to be mounted
+        await fs.promises.mkdir(folder, { recursive: true });
+        await fs.promises.copyFile(source, temporary);
+        return await fs.promises.rename(temporary, path.join(folder, name));
+      } catch (error) {
+        if (Date.now() > deadline) throw error;
+        if (isFirst) this.log(new Error(`${error.message}; trying again for ten minutes`));
+        await new Promise((resolve) => setTimeout(resolve, COPY_RETRY_MS));
+      }
+    }
   }
 
   /** End the job, and write no more. */
