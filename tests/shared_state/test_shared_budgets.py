@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from jobsvc.shared_state import connection as connection_module
 from tests.conftest import MakeJob, Serve
@@ -36,6 +37,18 @@ async def serve_two(serve: Serve, redis: RedisServer, **settings: Any) -> list[S
         while b"shared state: up" not in (await service.get("/readyz", token=None)).body:
             await pause()
     return services
+
+
+async def until_counted(redis: RedisServer) -> None:
+    """Wait until the first service knows the second one, because it has counted the instances again.
+
+    It sets its entry and gets the count at once, so it has the first count when the entry changes once more.
+    """
+    async with Redis.from_url(redis.url) as client:
+        for _ in range(2):
+            before = await client.zscore("jobsvc:{instances}", "first")
+            while await client.zscore("jobsvc:{instances}", "first") == before:
+                await pause()
 
 
 async def send(services: list[Service], number: int, token: str | None) -> Counter[int]:
@@ -103,6 +116,7 @@ async def test_services_admit_one_budget_together_while_redis_is_away(
 ) -> None:
     make_job()
     services = await serve_two(serve, redis, limit_status="100/hour")
+    await until_counted(redis)
     token = services[0].token
     assert (await send(services[:1], 30, token))[200] == 30
     redis.kill()
