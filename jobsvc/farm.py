@@ -11,9 +11,9 @@ file, so that it can be copied to where a renderer imports from.
             job.progress(frames=(frame, 250))
 
 At the end of the block the job is completed if all of its outputs exist, else failed. After an exception it
-is failed, after KeyboardInterrupt or SIGTERM canceled. Within the block a thread writes, so that a render
-does not wait for storage. While writing fails, it is tried again, and reported once. docs/job-directory.md
-describes the format.
+is failed, after KeyboardInterrupt, SIGTERM or SIGHUP canceled. Within the block a thread writes, so that a
+render does not wait for storage. While writing fails, it is tried again, and reported once.
+docs/job-directory.md describes the format.
 """
 
 from __future__ import annotations
@@ -174,6 +174,11 @@ class Job:
         """One of queued, rendering, completed, failed and canceled."""
         return str(self._record["status"])
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the attempt is completed, failed or canceled."""
+        return self.status in _END_STATES
+
     def start(self) -> None:
         """Begin to render, and write in a thread from now on, until the job ends. A block does this, too."""
         self._writer.start()
@@ -194,7 +199,7 @@ class Job:
         if os.getpid() != self._pid:
             return  # a forked process has left the block; the render goes on in its parent
         try:
-            if self.status not in _END_STATES:
+            if not self.has_ended:
                 self._end_as(error)
         except (KeyboardInterrupt, Terminated):
             with suppress(JobError):  # the interrupted call has ended it after all
@@ -248,6 +253,13 @@ class Job:
         self.check()
         lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
         self._writer.append(f"{lines}\n".encode("utf-8", "replace"))
+
+    def keep_alive(self) -> None:
+        """Keep the job from becoming stalled without a new record, for programs that write without a block.
+
+        It sets the time of the record, so another program may be writing a new one. Raises OSError.
+        """
+        os.utime(self.path / "status.json")
 
     def check(self) -> None:
         """Raise JobError if another attempt has begun, or another program has ended this one."""
@@ -307,7 +319,7 @@ class Job:
         """Change a copy of the record and have it written, so that an interrupted change has not happened."""
         self._check_process()
         with self._lock:
-            if self.status in _END_STATES:
+            if self.has_ended:
                 raise JobError(f"{self.path} is {self.status}: create its next attempt")
             record = dict(self._record)
             change(record)
@@ -611,7 +623,7 @@ def _count(value: object) -> int:
 def _create_directory(path: Path, record: Record) -> bool:
     """Build a job's directory under another name and rename it, so that it appears complete.
 
-    Returns whether it is this one: another program may have created the job at the same time.
+    Returns False if another program has created the job at the same time.
     """
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
     try:

@@ -18,7 +18,7 @@ from jobsvc.settings import OPTIONS, Settings
 from tests.conftest import MakeJob, Serve
 from tests.eventually import pause
 from tests.programs.external_programs import needs, run
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 from tests.programs.service_runner import Service
 
 ROOT = Path(__file__).parents[1]

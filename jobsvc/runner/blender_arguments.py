@@ -1,4 +1,4 @@
-"""Read the frames to render from the arguments of Blender; before 5.0 it prints no number of them. Pure."""
+"""Read the frames to render from the arguments of Blender, which prints their number only since 5.0. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RANGE: Final = re.compile(r"([0-9]+)\.\.([0-9]+)", re.ASCII)
 def frames_of_blender(arguments: Sequence[str]) -> FrameRange | None:
     """Return the frames of `-f`, or those of `-a` with `-s`, `-e` and `-j` before it, see `blender --help`.
 
-    Returns None if the scene has a part in it: an option is missing, or relative to the scene's.
+    Returns None if they depend on the scene: an option is missing, or relative to the frames of the scene.
     """
     given = {"step": "1"}
     parts = []

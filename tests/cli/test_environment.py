@@ -15,7 +15,7 @@ import pytest
 from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken
 from tests.eventually import wait_until
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 from tests.programs.service_runner import PROJECT, stop_process
 
 FILM = os.urandom(300_000)

@@ -20,7 +20,7 @@ from jobsvc.settings import Settings
 from tests.conftest import MakeToken
 from tests.deploy.reverse_proxies import PROGRAMS, ReverseProxy, running
 from tests.programs.external_programs import needs
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 from tests.programs.service_runner import Service, service_in_loop
 
 

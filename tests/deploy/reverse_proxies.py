@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Final
 from tests.eventually import wait_until
 from tests.programs.certificates import create_certificate
 from tests.programs.external_programs import SEARCH_PATH
-from tests.programs.free_port import free_port
+from tests.programs.ports import accepts, free_port
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 START_TIMEOUT_S: Final = 20.0
@@ -99,7 +98,7 @@ def running(
             start_new_session=True,
         )
     try:
-        wait_until(lambda: _accepts(port) or process.poll() is not None, START_TIMEOUT_S)
+        wait_until(lambda: accepts(port) or process.poll() is not None, START_TIMEOUT_S)
         assert process.poll() is None, output_file.read_text(errors="replace")
         yield ReverseProxy(name, port, ssl.create_default_context(cafile=certificate), folder)
     finally:
@@ -181,11 +180,3 @@ def _with_more_replicas(text: str, ports: Sequence[int]) -> str:
                 more = line.replace(last, f"127.0.0.1:{port}")
                 lines.append(more.replace(" two ", f" replica-{port} "))  # HAProxy: servers have names
     return "\n".join([*lines, ""])
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

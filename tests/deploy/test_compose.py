@@ -23,7 +23,7 @@ from tests.deploy.container_processes import ContainerProcess, image_entrypoint,
 from tests.deploy.reverse_proxies import FILES
 from tests.eventually import pause, wait_until
 from tests.programs.external_programs import needs, without_coverage
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 from tests.programs.service_runner import PROJECT, Service
 
 FOLDER: Final = PROJECT / "deploy" / "compose"

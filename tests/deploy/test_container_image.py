@@ -17,7 +17,7 @@ from tests.deploy.container import Container, container
 from tests.deploy.container_image import Image, build, can_build
 from tests.deploy.container_processes import CONTAINERFILE
 from tests.eventually import until
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 from tests.programs.service_runner import PROJECT, Service, logged
 
 FILM: Final = b"\0film" * 50_000

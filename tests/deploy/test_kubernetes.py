@@ -17,7 +17,7 @@ from tests.conftest import MakeJob, MakeToken
 from tests.deploy.container_processes import ContainerProcess, image_entrypoint, image_environment
 from tests.eventually import pause, until
 from tests.programs.external_programs import needs, run
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 from tests.programs.service_runner import PROJECT, Service
 from tests.storage.state.secrets_folders import KubernetesSecret
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from jobsvc import farm
+from tests.integrations.script_loader import load_script
 
 ROOT: Final = Path(__file__).parents[2]
 PLUG_IN: Final = ROOT / "docs" / "integrations" / "deadline" / "Jobsvc"
@@ -131,12 +131,5 @@ def deadline_with_plug_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Dead
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(farm, "STABLE_S", 0.01)
-    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
-    spec = importlib.util.spec_from_file_location("deadline_plug_in", plug_in / "Jobsvc.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found.append(Deadline(folder, module))
+    found.append(Deadline(folder, load_script(plug_in / "Jobsvc.py", monkeypatch)))
     return found[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import sys
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from jobsvc import farm
+from tests.integrations.script_loader import load_script
 
 BRIDGE: Final = Path(__file__).parents[2] / "docs" / "integrations" / "opencue" / "jobsvc_opencue.py"
 PENDING, FINISHED = 0, 1
@@ -97,14 +96,7 @@ def cue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenCue:
     package = SimpleNamespace(api=api, exception=exceptions)
     for name, part in {"": package, ".api": api, ".exception": exceptions}.items():
         monkeypatch.setitem(sys.modules, f"opencue{name}", part)
-    monkeypatch.setattr(farm, "STABLE_S", 0.01)
-    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
-    spec = importlib.util.spec_from_file_location("jobsvc_opencue", BRIDGE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found.append(OpenCue(tmp_path, module))
+    found.append(OpenCue(tmp_path, load_script(BRIDGE, monkeypatch)))
     return found[0]
 
 

@@ -16,7 +16,7 @@ from tests.network_storage.share import (
     stop,
     wait_until,
 )
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 
 _BRICK: Final = """
 volume posix

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.programs.external_programs import running_program
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 
 START_DEADLINE_S: Final = 15.0
 

@@ -2,58 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from tests.eventually import wait_until
-from tests.programs.external_programs import SEARCH_PATH
-from tests.programs.free_port import free_port
-
-START_TIMEOUT_S: Final = 20.0
+from tests.programs.ports import free_port
+from tests.programs.restartable_server import RestartableServer
 
 
 @dataclass
-class RedisServer:
+class RedisServer(RestartableServer):
     """A server that can be stopped, paused and started again on its port; its data is lost each time."""
 
-    folder: Path
-    port: int
     options: tuple[str, ...] = ()
     tls: bool = False
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
         return f"{'rediss' if self.tls else 'redis'}://127.0.0.1:{self.port}/0"
 
-    def start(self) -> None:
-        """Start it and wait until it accepts connections."""
+    def command(self) -> list[str]:
+        """Return the command that runs it."""
         ports = ["--port", "0", "--tls-port"] if self.tls else ["--port"]
         command = ["redis-server", *ports, str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        with (self.folder / "redis.log").open("ab") as output:
-            self._process = process = subprocess.Popen(
-                [*command, "--appendonly", "no", "--dir", str(self.folder), *self.options],
-                env={**os.environ, "PATH": SEARCH_PATH},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        wait_until(lambda: _accepts(self.port) or process.poll() is not None, START_TIMEOUT_S)
-        assert process.poll() is None, (self.folder / "redis.log").read_text()
-
-    def kill(self) -> None:
-        """End it at once."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        return [*command, "--appendonly", "no", "--dir", str(self.folder), *self.options]
 
     def pause(self) -> None:
         """Let it hang: it accepts connections and responds to nothing."""
@@ -74,11 +48,3 @@ def redis_server(folder: Path, *options: str, tls: bool = False) -> Iterator[Red
         yield server
     finally:
         server.kill()
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 
 SSHD: Final = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 MISSING: Final = [program for program in ("sshfs", "ssh-keygen", "fusermount3") if not shutil.which(program)]

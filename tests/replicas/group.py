@@ -18,7 +18,7 @@ from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from jobsvc.storage.state import link_key, token_file
 from tests.clients.raw_http import Connection, IncompleteAnswer
 from tests.deploy.reverse_proxies import ReverseProxy, running
-from tests.programs.free_port import free_port
+from tests.programs.ports import free_port
 from tests.programs.redis_server import RedisServer
 from tests.programs.service_runner import Service, start_command, stop_process
 

@@ -45,7 +45,7 @@ def add_outputs(job, storage, settings):
 
 
 def _open_directory(storage, directory):
-    """Open a directory if it is below --storage, also behind links: who submits a job says where it is."""
+    """Open a directory if it is below --storage, after links too: the path comes from who submits the job."""
     for name, mounted_at in storage:
         if directory == name or directory.startswith(f"{name}/"):
             path = mounted_at / directory[len(name) :].lstrip("/")

@@ -108,7 +108,7 @@ class Bridge:
         source = self.get(f"/api/v3/jobs/{job_id}")
         if source is None:
             # Only a job that was seen in Flamenco: other programs write jobs that are named by UUIDs, too.
-            if self.unfinished.pop(job_id, None) and job and job.status not in END_STATES:
+            if self.unfinished.pop(job_id, None) and job and not job.has_ended:
                 logger.info("%s: canceled, because it was deleted in Flamenco", job_id)
                 job.cancel()
             return
@@ -116,7 +116,7 @@ class Bridge:
         is_current = job.status == status if job else _age_h(source["updated"]) > self.options.catch_up
         if status not in END_STATES or not is_current:
             self.unfinished[job_id] = True
-            if job is None or job.status in END_STATES:
+            if job is None or job.has_ended:
                 job = self.create(job_id, source)
             try:
                 self.write(job, status, source)
@@ -141,7 +141,7 @@ class Bridge:
         """Write what has become of an attempt that has not ended."""
         tasks = (self.get(f"/api/v3/jobs/{job.id}/tasks") or {}).get("tasks") or []
         if status == "queued" and job.status == "queued":
-            os.utime(job.path / "status.json")  # so that it is not taken for stalled
+            job.keep_alive()
         elif status not in END_STATES:
             percent, phase = _progress(source, tasks)
             job.progress(percent, phase=phase)

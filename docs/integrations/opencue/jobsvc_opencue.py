@@ -15,7 +15,6 @@ import opencue.exception
 
 from jobsvc.farm import Job, JobError
 
-END_STATES = ("completed", "failed", "canceled")
 OUTPUT = "output/"
 logger = logging.getLogger("jobsvc_opencue")
 
@@ -58,9 +57,9 @@ class Bridge:
             if source.id() not in self.reported:
                 self.reported.add(source.id())
                 raise JobError(f"{directory} is that of an earlier job: submit the job with another name")
-        elif job.status not in END_STATES:
+        elif not job.has_ended:
             write(job, source)
-            if job.status in END_STATES:
+            if job.has_ended:
                 logger.info("%s: %s", job.id, job.status)
         return is_finished(source)
 
@@ -99,7 +98,7 @@ def id_in_record(directory):
 
 
 def write(job, source):
-    """Write what has become of a job that has not ended. Somebody does not want the frames that are eaten."""
+    """Write what has become of a job that has not ended. Eaten frames are those that people gave up."""
     frames = source.data.job_stats
     done, total, dead = frames.succeeded_frames + frames.eaten_frames, frames.total_frames, frames.dead_frames
     if is_finished(source):
@@ -113,7 +112,7 @@ def write(job, source):
     elif done or dead or frames.running_frames or job.status == "rendering":
         job.progress(frames=(done, total), phase=f"{dead} frames have failed" if dead else "rendering")
     else:
-        os.utime(job.path / "status.json")  # so that it is not taken for stalled
+        job.keep_alive()
 
 
 def main():

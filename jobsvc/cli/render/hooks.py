@@ -5,7 +5,6 @@ Each command reads the record, changes it and writes it, while it holds the lock
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import threading
@@ -89,7 +88,7 @@ def log(job: Job) -> None:
 
     Until the end of the input, the job does not become stalled.
     """
-    threading.Thread(target=_keep_alive, args=[job.path / "status.json"], daemon=True).start()
+    threading.Thread(target=_keep_alive, args=[job], daemon=True).start()
     failure: OSError | None = None
     for lines in _lines(cast(BufferedReader, sys.stdin.buffer)):
         try:
@@ -165,12 +164,11 @@ def _lines(file: BufferedReader) -> Iterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
-def _keep_alive(record: Path) -> None:
-    """Set the time of a record now and then; another program may be writing a new one."""
+def _keep_alive(job: Job) -> None:
     while True:
         time.sleep(HEARTBEAT_S)
         with suppress(OSError):  # job.log reports storage that fails
-            os.utime(record)
+            job.keep_alive()
 
 
 def _frames(text: str | None) -> tuple[int, int | None] | None:

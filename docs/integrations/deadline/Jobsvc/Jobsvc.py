@@ -14,7 +14,6 @@ from Deadline.Scripting import RepositoryUtils
 sys.path.insert(0, RepositoryUtils.GetEventPluginDirectory("Jobsvc"))
 from jobsvc_farm import Job, JobError  # a copy of jobsvc/farm.py, beside this file
 
-END_STATES = ("completed", "failed", "canceled")
 EVENTS = (
     "JobSubmitted", "JobStarted", "SlaveRendering", "JobError", "JobSuspended", "JobRequeued", "JobResumed",
     "JobFinished", "JobFailed", "JobDeleted", "HouseCleaning",
@@ -68,13 +67,13 @@ class JobsvcListener(DeadlineEventListener):
             if source.JobCompletedTasks or source.JobRenderingTasks:
                 write_progress(job, source, begun=progress_of_tasks(source))
             else:
-                keep_alive(job)
+                job.keep_alive()
 
         for source in RepositoryUtils.GetJobsInState("Active"):
             self.update(source, refresh, creates=False)
         for state in ("Pending", "Suspended"):
             for source in RepositoryUtils.GetJobsInState(state):
-                self.update(source, keep_alive, creates=False)
+                self.update(source, Job.keep_alive, creates=False)
 
     def OnJobError(self, source, _task, report):  # noqa: N802
         """Log the error of a task, which Deadline may try again."""
@@ -124,9 +123,9 @@ class JobsvcListener(DeadlineEventListener):
             job = self.open(source, creates=creates)
             if job is None:
                 return
-            if restarts and job.status in END_STATES:
+            if restarts and job.has_ended:
                 job = self.create(source, restart=True)
-            if change and job.status not in END_STATES:
+            if change and not job.has_ended:
                 change(job)
         except (JobError, OSError, ValueError) as error:
             self.LogWarning(f"jobsvc: job {source.JobId} is not written: {error}")
@@ -175,11 +174,6 @@ def progress_of_tasks(source):
     tasks = RepositoryUtils.GetJobTasks(source, True).TaskCollectionAllTasks  # noqa: FBT003 - as documented
     reported = [re.match(r"\d+", task.TaskProgress or "") for task in tasks if task.TaskStatus == "Rendering"]
     return sum(int(percent[0]) / 100 for percent in reported if percent)
-
-
-def keep_alive(job):
-    """Have a job that waits not taken for stalled."""
-    os.utime(job.path / "status.json")
 
 
 def add_outputs(job, directories, names):
