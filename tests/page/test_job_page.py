@@ -87,6 +87,7 @@ async def test_key_leads_to_the_log(serve: Serve, open_page: OpenPage, make_job:
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog")).to_contain_text("Show the log")
     await page.keyboard.press("Escape")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
     await page.keyboard.press("l")
     await expect(page).to_have_url(re.compile(r"\?job=job-1&view=log$"))
 

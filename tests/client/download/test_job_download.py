@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import io
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 
 from jobsvc.client import DownloadError, FileExists, NotReady, Progress
-from jobsvc.client.download.local.part_file import PartFile
-from tests.client.download.job_downloads import content, download, make_sequence, make_two_outputs
+from jobsvc.client.download.local.part_file import PartFile, part_paths
+from jobsvc.client.download.source import file_source
+from tests.client.download.job_downloads import client, content, download, make_sequence, make_two_outputs
 from tests.conftest import MakeJob, Serve, put
 
 FILM = os.urandom(100_000)
@@ -113,6 +115,48 @@ async def test_files_of_an_earlier_run_are_left_as_they_are(
     results = await download(service, tmp_path / "to")
     assert [result.skipped for result in results] == [True, True, False, True, True]
     assert content(tmp_path / "to") == frames
+
+
+@pytest.mark.parametrize("etag", [None, '"older"'])
+async def test_part_file_is_deleted_if_the_file_is_there(
+    serve: Serve, make_job: MakeJob, tmp_path: Path, etag: str | None
+) -> None:
+    """Another program may have copied it: a part of this version, or of an older one, would stay forever."""
+    frames = make_sequence(make_job, 2)
+    service, to = await serve(), tmp_path / "to"
+    await download(service, to)
+    with client(service) as own:
+        file = await asyncio.to_thread(lambda: next(iter(own.files("job-1"))))
+    source = file_source(file)
+    part = PartFile(part_paths(to / file.path), source._replace(etag=etag or source.etag))
+    os.pwrite(part.fileno(), b"part", 0)
+    part.add(0, 4)
+    part.suspend()
+    assert len(content(to)) == 4
+    await download(service, to)
+    assert content(to) == frames
+
+
+async def test_empty_part_file_is_deleted_if_the_file_is_there(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    frames = make_sequence(make_job, 2)
+    service, to = await serve(), tmp_path / "to"
+    await download(service, to)
+    (to / "beauty.0001.exr.part").touch()
+    await download(service, to)
+    assert content(to) == frames
+
+
+async def test_part_file_of_another_program_stays_if_the_file_is_there(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    make_sequence(make_job, 2)
+    service, to = await serve(), tmp_path / "to"
+    await download(service, to)
+    (to / "beauty.0001.exr.part").write_bytes(b"of a browser")
+    await download(service, to)
+    assert (to / "beauty.0001.exr.part").read_bytes() == b"of a browser"
 
 
 async def test_file_that_only_looks_the_same_is_an_error(

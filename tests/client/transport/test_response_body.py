@@ -188,9 +188,9 @@ def test_head_request_does_not_wait_for_a_body(connect: Connect) -> None:
 
 
 def test_silent_service_ends_a_read_after_the_timeout(connect: Connect) -> None:
-    stream = connect([then(head("Content-Length: 5"), b"ab", silence)], timeout=0.2).transport.open(GET)
+    stream = connect([then(head("Content-Length: 5"), b"ab", silence)], timeout=1).transport.open(GET)
     assert stream.read() == b"ab"
-    with pytest.raises(ConnectionFailed, match=r"sent no data for 0\.2 s"):
+    with pytest.raises(ConnectionFailed, match=r"sent no data for 1 s"):
         stream.read()
 
 
@@ -206,7 +206,7 @@ def test_read_has_a_timeout_of_its_own(connect: Connect) -> None:
 def test_timeout_of_one_read_is_not_that_of_the_next(connect: Connect) -> None:
     script = [then(head("Content-Length: 5"), b"ab", silence)]
     stream = connect(script, timeout=60.0).transport.open(GET)
-    assert stream.read(timeout=0.1) == b"ab"
+    assert stream.read(timeout=10) == b"ab"
     assert stream.readinto(memoryview(bytearray())) == 0
     assert stream._connection._socket.gettimeout() == 60
     stream.close()

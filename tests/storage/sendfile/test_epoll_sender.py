@@ -115,11 +115,18 @@ def threads() -> list[threading.Thread]:
 
 @pytest.fixture
 def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Downloads]:
-    # On a busy machine a thread waits longer than 5 ms for its core, which counts as slow storage.
-    monkeypatch.setattr(socket_sender, "FAST_CHUNK_S", 0.5)
+    # On a busy machine a thread waits longer for its core, which counts as slow or blocked storage.
+    monkeypatch.setattr(socket_sender, "FAST_CHUNK_S", 60.0)
+    monkeypatch.setattr(module, "BLOCKED_AFTER_S", 60.0)
     downloads = Downloads(tmp_path)
     yield downloads
     downloads.close_all()
+
+
+@pytest.fixture
+def short_blocks(downloads: Downloads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is blocked after a moment, as in production."""
+    monkeypatch.setattr(module, "BLOCKED_AFTER_S", 0.05)
 
 
 async def has_sent(download: Download) -> None:
@@ -159,12 +166,13 @@ async def test_client_that_reads_nothing_stays_active_and_blocks_no_other(downlo
 
 async def test_slow_download_is_detached_with_the_bytes_sent_so_far(downloads: Downloads) -> None:
     download = downloads.add()
-    download.sender._average_chunk_s = 1.0
+    download.sender._average_chunk_s = 1e6
     result = await download.send(downloads.epoll_sender)
     assert (0 < result.sent < len(BODY), result.sent) == (True, download.sender.sent)
     assert download.sender.closed == 0
 
 
+@pytest.mark.usefixtures("short_blocks")
 async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepted(
     downloads: Downloads,
 ) -> None:
@@ -187,6 +195,7 @@ async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepte
     assert (await hangs).sent == len(BODY)
 
 
+@pytest.mark.usefixtures("short_blocks")
 async def test_blocked_download_fails_and_its_file_is_closed_after_the_call(
     downloads: Downloads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +224,7 @@ async def test_canceled_download_is_detached_when_it_is_aborted(downloads: Downl
     assert not downloads.epoll_sender._active
 
 
+@pytest.mark.usefixtures("short_blocks")
 async def test_canceled_download_that_is_detached_for_another_is_closed(downloads: Downloads) -> None:
     left, hung = downloads.add(), downloads.add()
     result = left.send(downloads.epoll_sender)

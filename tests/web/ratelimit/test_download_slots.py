@@ -66,12 +66,12 @@ async def test_slowest_download_ends_when_all_slots_are_taken(
     async with stalled(service, target, service.token) as one, stalled(service, target, service.token) as two:
         ends = time.monotonic() + 15
         while (answer := await service.ask("HEAD", "/healthz")).status == 200:
+            # One of the two is read before each measurement, so only the other is slow.
+            await one.read(1_000_000)
             got = await first_status(service, target.replace("job-1", "job-2"), other)
             if got == 200:
                 break
             assert (got, time.monotonic() < ends) == (429, True)
-            # One of the two is read, so only the other is slow.
-            await one.read(1_000_000)
             await asyncio.sleep(0.1)
         assert answer.status == 200
         assert len(await two.read(LARGE)) < LARGE

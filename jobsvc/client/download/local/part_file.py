@@ -240,6 +240,20 @@ def belongs_to(paths: PartPaths, source: Source) -> bool:
     return isinstance(record, dict) and all(record.get(key) == own[key] for key in ("job", "output", "path"))
 
 
+def remove_leftovers(paths: PartPaths, source: Source) -> None:
+    """Delete what an earlier run received of a file that is complete by now, unless a process is using it.
+
+    A part file that has bytes, but no record of the same file, may be another program's.
+    """
+    try:
+        is_own = not paths.part.lstat().st_size or belongs_to(paths, source)
+    except FileNotFoundError:
+        return
+    if is_own:
+        with suppress(DownloadError):
+            PartFile(paths, source).remove()
+
+
 def _open(path: Path) -> int:
     try:
         return _open_alone(path)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from pathlib import Path
 from time import monotonic
 
-from jobsvc.client.download.local.part_file import PartFile, part_paths
+from jobsvc.client.download.local.part_file import PartFile, part_paths, remove_leftovers
 from jobsvc.client.download.local.placement import already_exists, free_name, place
 from jobsvc.client.download.options import DownloadOptions
 from jobsvc.client.download.source import Source
@@ -57,6 +57,7 @@ class FileSteps:
     def finish(self, batch: Batch, transfer: Transfer) -> None:
         """Name a complete file. Raises DownloadError."""
         if transfer.exists:
+            remove_leftovers(transfer.paths, transfer.source)
             batch.finished(transfer, self._describe(transfer, transfer.target, skipped=True))
             return
         part = transfer.opened
