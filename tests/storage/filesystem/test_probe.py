@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,8 +128,11 @@ def test_error_while_replacing_is_reported(tmp_path: Path, monkeypatch: pytest.M
 def test_clock_step_is_the_smallest_difference_and_none_if_time_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tick: int, step: float | None
 ) -> None:
+    calls = count()
+
     def coarse(_descriptor: int) -> Any:
-        return SimpleNamespace(st_mtime_ns=time.monotonic_ns() // tick * tick)
+        """A clock that is 5 ms later at each call, in steps of `tick` ns."""
+        return SimpleNamespace(st_mtime_ns=next(calls) * 5_000_000 // tick * tick)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", coarse)
