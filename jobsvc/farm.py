@@ -228,6 +228,8 @@ class Job:
         frames: tuple[int, int | None] | None = None,
     ) -> None:
         """Tell how far the render is, in percent and in frames (done, total). Neither ever falls."""
+        if frames is not None and not isinstance(frames, (tuple, list)):
+            raise TypeError(f"progress: frames is {frames!r}, use (done, total), for example (12, 250)")
         done, total = (None if count is None else _count(count) for count in frames or (None, None))
         if percent is None and done is not None and total:
             percent = min(99.0, 100 * done / total)
@@ -297,7 +299,7 @@ class Job:
             return
         problem = f"{problem}; {hint}" if hint else problem
         self.fail(problem)
-        raise JobError(problem)
+        raise JobError(f"{self.path} is failed: {problem}")
 
     def fail(self, error: str) -> None:
         """End the job as failed. `error` is one sentence for people."""
@@ -574,7 +576,10 @@ def _check_record(record: Record) -> None:
         raise JobError(f"owner {record.get('owner')!r}: name who may see the job")
     if not isinstance(record.get("metadata", {}), dict):
         raise JobError("metadata: use an object")
-    size = len(json.dumps(record, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace"))
+    try:
+        size = len(json.dumps(record, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace"))
+    except RecursionError:
+        raise JobError("metadata: nested too deeply") from None
     if size > MAX_RECORD - 10 * MAX_TEXT:
         raise JobError(f"the record has {size:,} bytes: use less metadata")
     _check_outputs(record.get("outputs") or [], record.get("outputPath"))
@@ -628,9 +633,9 @@ def _create_directory(path: Path, record: Record) -> bool:
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new")
     try:
         new.mkdir()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         problem = "the directory of the jobs is missing: create it, or mount the share"
-        raise FileNotFoundError(error.errno, problem, str(path.parent)) from None
+        raise type(error)(error.errno, problem, str(path.parent)) from None
     try:
         _make_output_directories(new, _outputs_of(record))
         _write_record(new, record)

@@ -25,12 +25,20 @@ class Integer:
         return 12.0
 
 
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"owner": ""}, "owner"),
         ({"metadata": [1]}, "metadata"),
         ({"metadata": {"a": "x" * 2_000_000}}, "2,000,1"),
+        ({"metadata": nested(100_000)}, "nested too deeply"),
         ({"output": "a\0b"}, "NUL"),
         ({"output": "a\udcff.mp4"}, "UTF-8"),
         ({"output": "status.json"}, "written by jobsvc"),
@@ -44,6 +52,19 @@ def test_job_that_the_service_would_not_read_is_refused(
     with pytest.raises(JobError, match=message):
         Job.create(jobs_root, **{"owner": "acme", "job_id": "title", **values})
     assert not list(jobs_root.iterdir())
+
+
+def test_file_instead_of_the_root_is_named(tmp_path: Path) -> None:
+    (tmp_path / "jobs").touch()
+    with pytest.raises(NotADirectoryError, match="the directory of the jobs is missing") as error:
+        Job.create(tmp_path / "jobs", owner="acme")
+    assert error.value.filename == str(tmp_path / "jobs")
+
+
+def test_number_instead_of_frames_is_named(jobs_root: Path) -> None:
+    frames: Any = 5
+    with pytest.raises(TypeError, match=r"frames is 5, use \(done, total\)"):
+        create(jobs_root).progress(frames=frames)
 
 
 def test_missing_root_is_named_when_a_job_is_opened(jobs_root: Path) -> None:

@@ -150,7 +150,8 @@ async def test_success_without_the_output_is_a_failure(jobs_root: Path) -> None:
         jobs_root, "--output", "a.mp4", "--", "sh", "-c", 'echo x > "$JOBSVC_OUTPUT.part"'
     )
     assert (code, record(jobs_root)["status"]) == (1, "failed")
-    assert err.splitlines()[-1] == "Error: a.mp4 is missing; the renderer wrote a.mp4.part"
+    failed = f"Error: {jobs_root}/title is failed"
+    assert err.splitlines()[-1] == f"{failed}: a.mp4 is missing; the renderer wrote a.mp4.part"
     assert record(jobs_root)["error"] == "a.mp4 is missing; the renderer wrote a.mp4.part"
 
 

@@ -70,7 +70,7 @@ def create(**values: Any) -> None:  # noqa: ANN401 - those of Job.create
 
 @farm.command()
 @_job_command
-@click.argument("percent", type=float, required=False)
+@click.argument("percent", type=click.FloatRange(0, 100), required=False)
 @click.option("--phase", metavar="TEXT", help="What is done now.")
 @click.option("--frames", metavar="DONE[/TOTAL]", help="Frames that are rendered, of how many.")
 def progress(job: Job, percent: float | None, phase: str | None, frames: str | None) -> None:
@@ -179,4 +179,7 @@ def _frames(text: str | None) -> tuple[int, int | None] | None:
         raise click.BadParameter(
             f"{text!r} is not DONE or DONE/TOTAL, such as 100/250", param_hint="--frames"
         )
-    return int(match[1]), None if match[2] is None else int(match[2])
+    done, total = int(match[1]), None if match[2] is None else int(match[2])
+    if total is not None and done > total:
+        raise click.BadParameter(f"{text!r}: more frames are done than there are", param_hint="--frames")
+    return done, total

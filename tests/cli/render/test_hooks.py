@@ -103,7 +103,10 @@ def test_error_may_begin_with_a_hyphen(root: Path) -> None:
 def test_job_without_its_output_ends_as_failed(root: Path) -> None:
     created("--output", "output/title.mp4")
     result = run("complete", "title")
-    assert (result.exit_code, result.output) == (1, "Error: output/title.mp4 is missing\n")
+    assert (result.exit_code, result.output) == (
+        1,
+        f"Error: {root}/title is failed: output/title.mp4 is missing\n",
+    )
     assert (record(root)["status"], record(root)["error"]) == ("failed", "output/title.mp4 is missing")
 
 
@@ -142,6 +145,8 @@ def test_fault_is_one_line(words: list[str], message: str) -> None:
     ("words", "message"),
     [
         (["progress", "title", "--frames", "few"], "is not DONE or DONE/TOTAL"),
+        (["progress", "title", "--frames", "300/250"], "more frames are done than there are"),
+        (["progress", "title", "140"], "140.0 is not in the range 0<=x<=100"),
         (["create", "--owner", "acme", "--metadata", "{"], "not JSON"),
         (["create", "--owner", "acme", "--metadata", "[]"], "not a JSON object"),
     ],
