@@ -748,12 +748,15 @@ def _now(seconds: float = 0) -> str:
 
 
 def _handle_termination() -> Callable[[], object]:
-    """Raise Terminated for SIGTERM and SIGHUP, unless the program handles or ignores them.
+    """Raise Terminated for the first SIGTERM or SIGHUP, unless the program handles or ignores them.
 
-    Returns a function that undoes this.
+    Later ones are ignored: some managers send two, and the second would interrupt the end of the job. Returns
+    a function that undoes this.
     """
 
     def terminate(number: int, _frame: FrameType | None) -> None:
+        for each in handled:
+            signal.signal(each, signal.SIG_IGN)
         raise Terminated(128 + number)
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,6 +177,27 @@ def test_second_interrupt_does_not_leave_the_job_unfinished(
     with pytest.raises(KeyboardInterrupt), create(jobs_root):
         raise KeyboardInterrupt
     assert read()["status"] == "canceled"
+
+
+def test_second_termination_does_not_interrupt_the_end(
+    jobs_root: Path, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid, signals = os.getpid(), [signal.SIGTERM]
+
+    def interrupted_getpid() -> int:
+        """It is the first call at the end of the block."""
+        if signals:
+            signal.raise_signal(signals.pop())
+        return pid
+
+    def interrupt() -> None:
+        monkeypatch.setattr(os, "getpid", interrupted_getpid)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit), create(jobs_root):
+        interrupt()
+    assert (read()["status"], signals) == ("canceled", [])
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.fixture
