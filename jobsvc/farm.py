@@ -102,6 +102,8 @@ class Job:
         self._lock = threading.Lock()
         self._writer = _Writer(path, _attempt_of(record))
         self._pid = os.getpid()
+        self._completed_at: dict[str, str] = {}
+        """By final state."""
         self._restore_handler: Callable[[], object] = lambda: None
 
     @classmethod
@@ -310,8 +312,11 @@ class Job:
         self._end("canceled")
 
     def _end(self, status: str, **values: object) -> None:
+        # The same time if this is called again after an interrupt: another one is that of another program.
+        completed_at = self._completed_at.setdefault(status, _now())
+
         def change(record: Record) -> None:
-            record.update(status=status, completedAt=_now(), **values)
+            record.update(status=status, completedAt=completed_at, **values)
             record.pop("phase", None)
             record.pop("estimatedCompletionAt", None)
 

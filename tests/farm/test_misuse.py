@@ -200,6 +200,22 @@ def test_second_termination_does_not_interrupt_the_end(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_job_that_was_canceled_when_its_cancel_is_interrupted_is_no_error(
+    jobs_root: Path, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, signals = farm._write_record, [signal.SIGTERM]
+
+    def write_and_interrupt(path: Path, record: dict[str, Any]) -> None:
+        write(path, record)
+        if record["status"] == "canceled" and signals:
+            signal.raise_signal(signals.pop())
+
+    monkeypatch.setattr(farm, "_write_record", write_and_interrupt)
+    with pytest.raises(SystemExit) as end, create(jobs_root) as job:
+        job.cancel()
+    assert (read()["status"], end.value.code) == ("canceled", 128 + signal.SIGTERM)
+
+
 @pytest.fixture
 def default_hangup() -> Iterator[None]:
     """Undo nohup(1), which the tests may run under."""
