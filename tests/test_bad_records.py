@@ -120,6 +120,7 @@ def unreadable(path: Path) -> None:
 ODD_FILES = [fifo, listening, device, link_to_device, link_to_terminal, link_to_itself, folder, unreadable]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd is not folder])
 async def test_special_file_is_not_an_output_and_never_blocks(
     odd: Callable[[Path], None], serve: Serve, make_job: MakeJob
@@ -137,6 +138,7 @@ async def test_special_file_is_not_an_output_and_never_blocks(
     assert time.monotonic() - started_at < 1
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("odd", ODD_FILES)
 @pytest.mark.parametrize("name", ["status.json", "render.log"])
 async def test_special_file_is_neither_a_record_nor_a_log(
@@ -211,6 +213,7 @@ async def test_output_is_served_while_the_record_is_bad(serve: Serve, make_job: 
     assert "downloadUrl" in (await service.get("/api/jobs/job-1")).json()
 
 
+@pytest.mark.alone
 async def test_record_of_50_mb_is_not_read(serve: Serve, make_job: MakeJob) -> None:
     with (make_job() / "status.json").open("r+b") as record:
         record.truncate(50_000_000)
@@ -280,6 +283,7 @@ async def test_watcher_survives_names_that_are_not_utf_8(
     assert (await service.get("/readyz", token=None)).status == 200
 
 
+@pytest.mark.alone
 async def test_job_directory_with_a_name_that_is_not_utf_8_is_still_read(
     serve: Serve, make_job: MakeJob
 ) -> None:

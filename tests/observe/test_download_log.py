@@ -201,6 +201,7 @@ def test_record_after_close_is_counted_as_lost(tmp_path: Path) -> None:
     assert not (tmp_path / "downloads.jsonl").exists()
 
 
+@pytest.mark.alone
 def test_hanging_disk_delays_neither_downloads_nor_shutdown(tmp_path: Path, hung: threading.Event) -> None:
     losses = Losses()
     downloads = DownloadLog(tmp_path / "downloads.jsonl", losses, max_queued=5, instance="a")
@@ -226,6 +227,7 @@ def test_close_waits_for_a_slow_disk_within_its_deadline(tmp_path: Path, hung: t
     assert (len(lines(tmp_path / "downloads.jsonl")), losses.count) == (1, 0)
 
 
+@pytest.mark.alone
 def test_process_ends_although_the_log_disk_hangs(tmp_path: Path) -> None:
     """A FIFO without a reader fills up; the write to it never returns."""
     os.mkfifo(tmp_path / "downloads.jsonl")

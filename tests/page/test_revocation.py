@@ -20,6 +20,7 @@ FRAME_S: Final = 0.5
 SCREENS: Final = {"list": "./", "job": "?job=job-1", "log": "?job=job-1&view=log"}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("screen", SCREENS)
 async def test_page_is_signed_out_within_two_seconds_of_the_revocation(
     serve: Serve, make_job: MakeJob, open_page: OpenPage, screen: str

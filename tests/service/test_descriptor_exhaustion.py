@@ -153,6 +153,7 @@ def test_soft_limit_of_descriptors_is_raised_to_the_hard_one(start_process: Star
     )
 
 
+@pytest.mark.alone
 def test_revocation_works_while_half_heads_use_up_all_connections(
     start_process: StartProcess, make_job: MakeJob, state_dir: Path
 ) -> None:

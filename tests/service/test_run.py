@@ -124,6 +124,7 @@ def test_unusable_token_file_prevents_the_start(
     assert f"{state_dir / 'tokens.json'}: {reason}" in lines[0]["reason"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_idle_service_ends_immediately(start_process: StartProcess, number: signal.Signals) -> None:
     service = start_process()
@@ -153,6 +154,7 @@ async def test_download_in_progress_is_finished_within_the_grace_period(
     assert [line["outcome"] for line in service.downloads()] == ["complete"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("grace", [0, 2])
 async def test_download_is_cut_off_and_logged_after_the_grace_period(
     start_process: StartProcess, make_job: MakeJob, grace: float

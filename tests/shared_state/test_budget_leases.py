@@ -135,6 +135,7 @@ async def test_refused_requests_do_not_ask_redis(redis: RedisServer) -> None:
         assert await calls(redis) == before
 
 
+@pytest.mark.alone
 async def test_refused_key_is_admitted_once_its_window_has_passed(redis: RedisServer) -> None:
     async with sharing(redis, 2, 4, 1) as replicas:
         assert await send(replicas[0], 10) + await send(replicas[1], 10) == 4

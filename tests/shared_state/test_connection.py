@@ -96,6 +96,7 @@ async def test_calls_succeed_again_after_redis_was_killed_and_restarted(
     assert events(logged) == ["shared-state-up", *["shared-state-down", "shared-state-up"] * 3]
 
 
+@pytest.mark.alone
 @pytest.mark.both_loops
 async def test_hanging_redis_delays_callers_once(redis: RedisServer, logged: Logged) -> None:
     async with connected(redis.url) as connection:

@@ -357,6 +357,7 @@ async def test_download_of_a_client_that_disconnected_just_before_shutdown_is_lo
     assert [line["outcome"] for line in service.downloads()] == ["shutdown"]
 
 
+@pytest.mark.alone
 async def test_revoked_token_is_rejected_within_two_seconds_while_all_jobs_hang(
     make_job: MakeJob, storage: FaultyStorage, serve: Serve, state_dir: Path
 ) -> None:

@@ -132,6 +132,7 @@ async def test_deadline_works_without_an_error_callback(release: threading.Event
     quick.close()
 
 
+@pytest.mark.alone
 async def test_hanging_jobs_delay_no_other_job_and_no_data_call(
     disk: StorageExecutor, release: threading.Event
 ) -> None:
@@ -226,6 +227,7 @@ async def test_released_file_is_closed_outside_the_loop(
     await until(lambda: not open_paths(jobs_root))
 
 
+@pytest.mark.alone
 async def test_closed_executor_refuses_immediately(disk: StorageExecutor, release: threading.Event) -> None:
     hung = asyncio.ensure_future(disk.run_metadata("a", release.wait))
     await asyncio.sleep(0)

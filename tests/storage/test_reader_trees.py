@@ -142,6 +142,7 @@ def test_valid_job_answers_every_query(tmp_path: Path) -> None:
     assert query_all(JobsRoot(tmp_path / "jobs"), JOB) == GOOD_ANSWERS
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("put_there", WRONG)
 @pytest.mark.parametrize("place", PLACES)
 def test_unexpected_entries_are_answered_without_blocking_and_reveal_nothing(

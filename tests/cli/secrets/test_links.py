@@ -147,6 +147,7 @@ def secrets_dir(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.alone
 @needs("redis-server")
 async def test_link_is_listed_and_revoked_through_redis_at_all_instances(
     redis: RedisServer, secrets_dir: Path, serve: Serve, make_job: MakeJob, state_dir: Path

@@ -308,6 +308,7 @@ async def test_storage_errors_keep_the_last_known_snapshot(
         await freshness.get("b")
 
 
+@pytest.mark.alone
 async def test_unresponsive_storage_returns_the_last_known_snapshot_in_time(
     farm: Farm, freshness: Freshness, root: Root
 ) -> None:

@@ -85,6 +85,7 @@ async def test_record_missing_for_longer_than_the_grace_removes_the_job(
         assert (await service.get(JOB)).status == 404
 
 
+@pytest.mark.alone
 async def test_removed_job_directory_is_reported_without_the_grace(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job(status="rendering")
     service = await serve(**POLLED)
@@ -167,6 +168,7 @@ async def test_further_output_missing_for_a_moment_stays_in_the_status(
             await pause()
 
 
+@pytest.mark.alone
 async def test_output_missing_for_longer_than_the_grace_is_reported(serve: Serve, make_job: MakeJob) -> None:
     film = make_job(output=b"film") / "output/film.mp4"
     service = await serve(**POLLED)
@@ -208,6 +210,7 @@ async def test_log_missing_for_a_moment_is_waited_for(serve: Serve, make_job: Ma
     await assert_missing_log_is_waited_for(service, log)
 
 
+@pytest.mark.alone
 async def test_permanently_missing_log_is_404_and_one_that_never_existed_immediately(
     serve: Serve, make_job: MakeJob
 ) -> None:
@@ -232,6 +235,7 @@ async def test_unread_log_is_waited_for_if_its_directory_has_just_changed(
     await assert_missing_log_is_waited_for(service, log)
 
 
+@pytest.mark.alone
 async def test_log_that_never_existed_is_404_immediately_if_its_directory_has_not_just_changed(
     serve: Serve, make_job: MakeJob
 ) -> None:

@@ -309,6 +309,7 @@ async def test_service_continues_and_ends_with_more_hanging_reads_than_threads(
         release.set()
 
 
+@pytest.mark.alone
 async def test_shutdown_is_immediate_with_a_hanging_read(
     bench: Bench, faulty: Faulty, jobs_root: Path, disk: StorageExecutor
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from jobsvc.storage.archive.stepped_work import SteppedWork
 
 
+@pytest.mark.alone
 def test_step_ends_after_its_time_and_the_next_one_continues() -> None:
     done: list[int] = []
 

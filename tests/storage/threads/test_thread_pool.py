@@ -154,6 +154,7 @@ async def test_result_is_not_kept_alive(pools: Pools) -> None:
 # Deadlines -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 async def test_hanging_call_is_abandoned_at_the_deadline(pools: Pools) -> None:
     pool, work = pools.pool(deadline=0.05), pools.work()
     started_at = time.monotonic()
@@ -282,6 +283,7 @@ async def full_house(pools: Pools, **options: Any) -> tuple[ThreadPool, list[Wor
     return pool, works
 
 
+@pytest.mark.alone
 async def test_pool_full_of_stuck_threads_refuses_immediately_and_recovers(pools: Pools) -> None:
     pool, works = await full_house(pools)
     started_at = time.monotonic()

@@ -170,6 +170,7 @@ def test_any_field_yields_token_characters_or_nothing(field: str) -> None:
     assert field.endswith(found)
 
 
+@pytest.mark.alone
 async def test_token_revoked_by_the_command_is_rejected_within_two_seconds(service: Service) -> None:
     secret, token = create(service.path, "alice")
     other, _ = create(service.path, "bob")
@@ -185,6 +186,7 @@ async def test_token_revoked_by_the_command_is_rejected_within_two_seconds(servi
         assert service.accepts(other)
 
 
+@pytest.mark.alone
 async def test_new_token_is_accepted_within_two_seconds_even_if_it_is_the_first(service: Service) -> None:
     async with service.started():
         secret, token = create(service.path, "alice")
@@ -193,6 +195,7 @@ async def test_new_token_is_accepted_within_two_seconds_even_if_it_is_the_first(
         assert service.gate.current(token)
 
 
+@pytest.mark.alone
 async def test_missing_token_file_revokes_all_tokens(service: Service) -> None:
     secret, token = create(service.path, "alice")
     async with service.started():

@@ -19,6 +19,8 @@ from tests.conftest import MakeJob, Serve, StartProcess
 from tests.eventually import pause, until, wait_until
 from tests.programs.service_runner import Service
 
+pytestmark = pytest.mark.alone  # a revoked link is refused within two seconds
+
 LARGE = 16 << 20
 
 

@@ -14,6 +14,8 @@ from tests.eventually import pause
 from tests.programs.service_runner import Service
 from tests.storage.state.secrets_folders import KubernetesSecret
 
+pytestmark = pytest.mark.alone  # what is changed is applied within two seconds
+
 STATUS = "/api/jobs/job-1"
 
 

@@ -266,6 +266,7 @@ async def test_few_jobs_are_reconciled_in_each_poll(serve: Serve, make_job: Make
         await pause()
 
 
+@pytest.mark.alone
 async def test_age_is_zero_while_events_cover_the_list(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await ready(await serve(watch="events"))

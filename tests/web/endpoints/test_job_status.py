@@ -253,6 +253,7 @@ async def test_new_job_is_found_immediately(serve: Serve, make_job: MakeJob, wat
         assert (await shown(service, f"new-{number}"))["progress"] == number
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("watch", ["events", "poll"])
 async def test_replaced_record_is_served_within_a_second(serve: Serve, make_job: MakeJob, watch: str) -> None:
     make_job()
@@ -266,6 +267,7 @@ async def test_replaced_record_is_served_within_a_second(serve: Serve, make_job:
     assert "downloadUrl" in await shown(service)
 
 
+@pytest.mark.alone
 async def test_change_is_served_immediately_with_events(serve: Serve, make_job: MakeJob) -> None:
     make_job()
     service = await serve(watch="events", poll_interval=3600, max_age=3600)
@@ -288,6 +290,7 @@ async def test_no_cache_reads_the_disk_before_the_response(serve: Serve, make_jo
     assert (fresh.json()["progress"], fresh.headers["Age"]) == (2, "0")
 
 
+@pytest.mark.alone
 async def test_removed_job_is_unknown_within_a_second(serve: Serve, make_job: MakeJob) -> None:
     folder = make_job()
     make_job("stays")
@@ -473,6 +476,7 @@ async def test_other_methods_are_405_with_allow(
     assert {name.strip() for name in answer.headers["Allow"].split(",")} == {"GET", "HEAD"}
 
 
+@pytest.mark.alone
 async def test_unavailable_storage_serves_the_last_known_state_and_says_so(
     serve: Serve, make_job: MakeJob, jobs_root: Path
 ) -> None:
