@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,9 +19,9 @@ import pytest
 from tests.conftest import Serve
 from tests.programs.external_programs import needs
 from tests.programs.service_runner import Service
+from tests.runner.conftest import BPY_PYTHON
 
 ROOT: Final = Path(__file__).parents[2]
-ADD_ON: Final = ROOT / "docs" / "integrations" / "blender" / "jobsvc_blender.py"
 OPENJD_TEMPLATE: Final = ROOT / "docs" / "integrations" / "openjd" / "render.yaml"
 SCENE: Final = """
 import bpy
@@ -45,8 +44,6 @@ camera { location <0, 1, -4> look_at 0 }
 light_source { <5, 5, -5> color rgb 1 }
 sphere { <sin(clock * 6), 0, 0>, 1 pigment { color rgb <1, 0.5, 0> } }
 """
-BPY_PYTHON: Final = os.environ.get("JOBSVC_TEST_BPY", "")
-"""A Python that has bpy."""
 
 
 @asynccontextmanager
@@ -150,21 +147,6 @@ async def test_blender_by_its_output(service: Service, jobs_root: Path, tmp_path
         states = await followed(service, process)
     await check(service, states)
     assert states[-1]["framesDone"] == 4
-
-
-@pytest.fixture
-def add_on(tmp_path: Path, jobs_root: Path) -> dict[str, str]:
-    """Install the add-on as its page says. Returns the environment for Blender."""
-    folder = tmp_path / "scripts" / "addons"
-    folder.mkdir(parents=True)
-    shutil.copy(ADD_ON, folder)
-    shutil.copy(ROOT / "jobsvc" / "farm.py", folder / "jobsvc_farm.py")
-    return {
-        "BLENDER_USER_SCRIPTS": str(folder.parent),
-        "JOBSVC_JOBS_ROOT": str(jobs_root),
-        "JOBSVC_OWNER": "anna",
-        "JOBSVC_JOB_ID": "title",
-    }
 
 
 @needs("blender")
