@@ -32,7 +32,7 @@ test-renderers: $(STAMP)
 	command -v blender >/dev/null || apt-get install --yes --no-install-recommends blender
 	test -x $(BPY)/bin/python || $(PYTHON) -m venv $(BPY)
 	$(BPY)/bin/python -m pip install --quiet bpy==5.0.1
-	JOBSVC_TEST_BPY=$(BPY)/bin/python $(RUN) pytest tests/runner/test_real_renderers.py
+	JOBSVC_TEST_BPY=$(abspath $(BPY))/bin/python $(RUN) pytest tests/runner/test_real_renderers.py tests/runner/test_blender_add_on.py
 
 # Tests of single modules that do not start the service, without coverage.
 QUICK := $(addprefix tests/,domain settings observe storage index/catalogue index/queries web/headers)

@@ -8,6 +8,7 @@ Within `jobsvc run`, which writes a job itself, it does nothing. Tried with Blen
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from pathlib import Path
 
@@ -83,14 +84,13 @@ def begin(scene, *_):
 
 def _begin(scene):
     """Create the job, and have Blender write into its directory."""
-    name = Path(bpy.data.filepath).stem or "render"
+    name = _file_name()
     is_movie = scene.render.is_movie_format
-    output = None if is_movie else f"output/{name}.####{scene.render.file_extension}"
     job = Job.create(
         os.environ["JOBSVC_JOBS_ROOT"],
         owner=os.environ["JOBSVC_OWNER"],
         job_id=os.environ.get("JOBSVC_JOB_ID"),
-        output=output,
+        output=_output(scene.render, name),
         project=bpy.data.filepath or None,
         metadata={"scene": scene.name, "engine": scene.render.engine, "blender": bpy.app.version_string},
     )
@@ -100,6 +100,24 @@ def _begin(scene):
     job.start()
     job.log(f"Blender {bpy.app.version_string} renders {bpy.data.filepath or 'an unsaved scene'}")
     print(f"jobsvc: job {job.id}")
+
+
+def _file_name():
+    """Return the name of the .blend, without a leading dot and the characters of placeholders.
+
+    Outputs have placeholders with `#`, `@`, `%` and `$`. Blender replaces `#`, takes a backslash for a slash,
+    and from version 5 expects a variable within braces.
+    """
+    return re.sub(r"^\.|[#@%${}\\]", "_", Path(bpy.data.filepath).stem) or "render"
+
+
+def _output(render, name):
+    """Return the main output; None for films: their names contain the frames, and are known at the end."""
+    if render.is_movie_format:
+        return None
+    if render.use_multiview and render.image_settings.views_format not in ("STEREO_3D", "MULTIVIEW"):
+        return "output/"  # One file for each view, title.0001_L.png, so several sequences.
+    return f"output/{name}.####{render.file_extension if render.use_file_extension else ''}"
 
 
 @_with_job
