@@ -7,8 +7,10 @@ Within `jobsvc run`, which writes a job itself, it does nothing. Tried with Blen
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import signal
 import traceback
 from pathlib import Path
 
@@ -28,12 +30,18 @@ bl_info = {
 }
 
 
+NOT_WRITTEN = "Blender has rendered without writing a file: use Render Animation, or write_still in a script"
+"""Why a job is canceled after F12, which only shows the image."""
+
+
 class Render:
     """The render that is running, if any."""
 
     job: Job | None = None
-    path = ""
+    own_path = ""
     """The output path of the scene before the render."""
+    job_path = ""
+    """The output path during the render."""
     frames: set[int] = set()
     """Numbers of the frames that are written."""
 
@@ -44,7 +52,7 @@ def _frame_count(scene: bpy.types.Scene) -> int:
 
 def _report(what: str, error: Exception) -> None:
     """Print an error instead of raising it, so that the render goes on. No more is written of the job."""
-    Render.job = None
+    _restore()
     if isinstance(error, (JobError, OSError)):
         print(f"jobsvc: {what}: {error}")
     else:
@@ -63,9 +71,25 @@ def _with_job(handler):
         try:
             handler(scene, job)
         except Exception as error:
+            is_rendering = Render.job is not None
             _report(f"job {job.id}", error)
+            if is_rendering and isinstance(error, JobError):
+                _stop()
 
     return call
+
+
+def _stop():
+    """Stop the render, as `jobsvc run` does: the job has another attempt, or another program has ended it.
+
+    Python can only do this without a window, where Blender ends a render at SIGINT.
+    """
+    # Python returns None for Blender's own handler. The handler of bpy raises KeyboardInterrupt instead.
+    if bpy.app.background and signal.getsignal(signal.SIGINT) is None:
+        print("jobsvc: Blender stops this render")
+        signal.raise_signal(signal.SIGINT)
+    else:
+        print("jobsvc: stop this render: it has no job, and its next frames have the scene's own output path")
 
 
 @persistent
@@ -76,6 +100,8 @@ def begin(scene, *_):
     if not os.environ.get("JOBSVC_JOBS_ROOT") or not os.environ.get("JOBSVC_OWNER"):
         print("jobsvc: this render is not written as a job: set JOBSVC_JOBS_ROOT and JOBSVC_OWNER")
         return
+    _end_unfinished()
+    _restore()
     try:
         _begin(scene)
     except Exception as error:
@@ -85,7 +111,6 @@ def begin(scene, *_):
 def _begin(scene):
     """Create the job, and have Blender write into its directory."""
     name = _file_name()
-    is_movie = scene.render.is_movie_format
     job = Job.create(
         os.environ["JOBSVC_JOBS_ROOT"],
         owner=os.environ["JOBSVC_OWNER"],
@@ -94,9 +119,10 @@ def _begin(scene):
         project=bpy.data.filepath or None,
         metadata={"scene": scene.name, "engine": scene.render.engine, "blender": bpy.app.version_string},
     )
-    Render.job, Render.path, Render.frames = job, scene.render.filepath, set()
     (job.path / "output").mkdir(exist_ok=True)
-    scene.render.filepath = str(job.path / "output" / (name if is_movie else f"{name}.####"))
+    Render.job, Render.own_path, Render.frames = job, scene.render.filepath, set()
+    Render.job_path = str(job.path / "output" / (name if scene.render.is_movie_format else f"{name}.####"))
+    scene.render.filepath = Render.job_path
     job.start()
     job.log(f"Blender {bpy.app.version_string} renders {bpy.data.filepath or 'an unsaved scene'}")
     print(f"jobsvc: job {job.id}")
@@ -120,6 +146,18 @@ def _output(render, name):
     return f"output/{name}.####{render.file_extension if render.use_file_extension else ''}"
 
 
+@atexit.register  # bpy quits without disabling add-ons
+def _end_unfinished():
+    """Fail the job of a render that has no end: Blender calls no handler if it cannot start one, or quits."""
+    job, Render.job = Render.job, None
+    if job is None:
+        return
+    try:
+        job.fail(f"Blender has not ended this render ({len(Render.frames)} frames): its output may say why")
+    except (JobError, OSError) as error:
+        print(f"jobsvc: job {job.id}: {error}")
+
+
 @_with_job
 def begin_frame(scene, job):
     """Say which frame is rendered."""
@@ -136,8 +174,13 @@ def end_frame(scene, job):
 
 @_with_job
 def complete(scene, job):
-    """End the job as completed, if its files are there."""
-    _restore(scene)
+    """End the job as completed if its files are there, and as canceled if the image was only shown."""
+    _restore()
+    if not Render.frames:
+        job.log(NOT_WRITTEN)
+        job.cancel()
+        print(f"jobsvc: job {job.id} is canceled: {NOT_WRITTEN}")
+        return
     if scene.render.is_movie_format:
         for number, film in enumerate(sorted((job.path / "output").iterdir())):
             name, role = (f"film-{number}", "data") if number else ("main", "main")
@@ -149,17 +192,19 @@ def complete(scene, job):
 @_with_job
 def cancel(scene, job):
     """End the job: without a window nobody can cancel, so Blender has met an error."""
-    _restore(scene)
+    _restore()
     if bpy.app.background:
         job.fail(f"Blender has stopped at frame {scene.frame_current}: its own output says why")
     else:
         job.cancel()
 
 
-def _restore(scene):
-    """Give the scene its output path back."""
+def _restore():
+    """Give the scene its output path back, unless somebody has set another one."""
     Render.job = None
-    scene.render.filepath = Render.path
+    for scene in bpy.data.scenes:
+        if scene.render.filepath == Render.job_path:
+            scene.render.filepath = Render.own_path
 
 
 HANDLERS = {
@@ -171,13 +216,23 @@ HANDLERS = {
 }
 
 
+def _remove_handlers():
+    """Remove the handlers of this module, and of copies of it: a script that is run again is a new module."""
+    for name in HANDLERS:
+        handlers = getattr(bpy.app.handlers, name)
+        handlers[:] = [handler for handler in handlers if not hasattr(handler, "is_of_jobsvc")]
+
+
 def register():
     """Connect the handlers: Blender calls this when the add-on is enabled."""
+    _remove_handlers()
     for name, handler in HANDLERS.items():
+        handler.is_of_jobsvc = True
         getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister():
-    """Disconnect the handlers: Blender calls this when the add-on is disabled."""
-    for name, handler in HANDLERS.items():
-        getattr(bpy.app.handlers, name).remove(handler)
+    """Disconnect the handlers: Blender calls this when the add-on is disabled, and when it quits."""
+    _remove_handlers()
+    _end_unfinished()
+    _restore()
