@@ -14,7 +14,7 @@ export function useKeys(bindings) {
   const all = [...bindings, [["?"], "Show this list", () => setListed(true)]];
   useListener("keydown", (event) => {
     const { key, ctrlKey, metaKey, altKey, target } = event;
-    if (ctrlKey || metaKey || altKey || target.closest("input, select, textarea, dialog")) return;
+    if (ctrlKey || metaKey || altKey || target.closest("input, select, textarea, dialog[open]")) return;
     const [, , run] = all.find(([keys]) => keys.includes(key)) ?? [];
     if (run && run(event) !== false) event.preventDefault();
   });
