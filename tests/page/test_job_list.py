@@ -114,6 +114,7 @@ async def test_keys_search_move_and_open(serve: Serve, open_page: OpenPage, make
     await expect(page.get_by_role("searchbox")).to_have_value("j")
     await page.keyboard.press("Backspace")
     await page.keyboard.press("Escape")
+    await expect(page.get_by_role("searchbox")).not_to_be_focused()
     await page.keyboard.press("j")
     await page.keyboard.press("ArrowDown")
     await page.keyboard.press("j")
@@ -206,7 +207,7 @@ async def test_service_that_stops_is_reported_and_found_again(
     make_job("meanwhile")
     restarted = Settings(jobs_root=jobs_root, state_dir=state_dir, port=service.port, shutdown_grace=0.1)
     async with service_in_loop(restarted, token):
-        await expect(page.get_by_text("Live", exact=True)).to_be_visible(timeout=15_000)
+        await expect(page.get_by_text("Live", exact=True)).to_be_visible(timeout=40_000)
         await expect(rows(page)).to_have_count(2)
 
 
@@ -254,7 +255,9 @@ async def test_watched_job_that_ends_is_notified(
     await page.evaluate("""() => { globalThis.Notification = class {
         static requestPermission = async () => "granted";
         constructor(title, {body}) { document.body.title = `${title}: ${body}`; } } }""")
-    await page.get_by_role("button", name="Notify me when a ends").click()
+    button = page.get_by_role("button", name="Notify me when a ends")
+    await button.click()
+    await expect(button).to_have_attribute("aria-pressed", "true")
     make_job("a", status="failed", error="no licence")
     await expect(page.locator("body")).to_have_attribute("title", "a has failed: no licence")
 

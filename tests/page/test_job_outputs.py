@@ -71,6 +71,8 @@ async def kind_of_link(output: Locator, service: Service) -> str | None:
     await button.click()
     answer = await answer_of_link(output.page, service)
     await output.page.keyboard.press("Escape")
+    await expect(output.page.get_by_role("dialog")).to_have_count(0)
+    await expect(output.page.get_by_role("textbox", name="Link")).to_have_count(0)
     return f"{answer.headers['Content-Disposition'].partition(';')[0]} {answer.headers['Content-Type']}"
 
 

@@ -28,7 +28,7 @@ from jobsvc.web.auth.bearer import NoCredentials, TokenAuthenticator, _read_bear
 ALIKE = "The token is unknown, expired or revoked."
 
 
-async def until(holds: Callable[[], bool], seconds: float = 5) -> None:
+async def until(holds: Callable[[], bool], seconds: float = 15) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "not true in time"

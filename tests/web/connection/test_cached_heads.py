@@ -165,6 +165,7 @@ async def test_end_of_a_head_that_looks_like_the_previous_head_is_not_a_request(
             assert (await link.ask("GET", OTHER, token=service.token)).json()["id"] == "job-2"
 
 
+@pytest.mark.alone
 async def test_revoked_token_is_rejected_within_two_seconds(service: Service) -> None:
     async with service.connect() as link:
         await warm_up_connection(link, service)

@@ -22,8 +22,10 @@ HALF_A_HEAD = b"GET /api/jobs/job-1 HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture
-async def full(serve: Serve, make_job: MakeJob) -> Service:
-    """Return a service of four connections."""
+async def full(serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """Return a service of four connections; none is taken for one that is slow to send its first byte."""
+    monkeypatch.setattr(connection_limits, "NEWCOMER_GRACE_S", 3600.0)
+    monkeypatch.setattr(connection_limits, "SEARCH_SHARE", 1000.0)
     make_job("job-1")
     os.truncate(make_job("film", output=b"") / "output/film.mp4", 1 << 30)
     return await serve(max_connections=4)
@@ -126,7 +128,7 @@ async def test_connections_with_unfinished_heads_are_closed_before_used_ones(ful
         for _ in range(20):
             link = await stack.enter_async_context(full.connect())
             link.send(HALF_A_HEAD)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 15
             while (status := (await full.get(STATUS)).status) == 503 and time.monotonic() < deadline:
                 await pause()  # until the half head has arrived, the connection counts as a new one
             assert status == 200

@@ -10,6 +10,7 @@ from jobsvc.web.connection import timeouts
 from jobsvc.web.connection.connection import Connection as ServerConnection
 from tests.clients.raw_http import Connection, request
 from tests.conftest import MakeJob, Serve
+from tests.eventually import pause
 
 pytestmark = pytest.mark.both_loops
 
@@ -91,12 +92,12 @@ async def test_connection_without_a_byte_is_closed_after_the_header_timeout(serv
 
 async def test_head_completed_in_time_is_answered(serve: Serve, make_job: MakeJob) -> None:
     make_job("job-1")
-    service = await serve(header_timeout=1)
+    service = await serve(header_timeout=3)
     async with service.connect() as link:
         for _ in range(3):
             head = request("GET", "/api/jobs/job-1", token=service.token)
             link.send(head[:40])
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.1)
             link.send(head[40:])
             assert (await link.answer()).status == 200
 
@@ -105,13 +106,13 @@ async def test_idle_connection_is_closed_after_the_keepalive_timeout(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert timeouts.KEEPALIVE_TIMEOUT_S == 75
-    monkeypatch.setattr(timeouts, "KEEPALIVE_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(timeouts, "KEEPALIVE_TIMEOUT_S", 3.5)
     make_job("job-1")
     service = await serve(header_timeout=1)
     async with service.connect() as link:
         for _ in range(2):
             assert (await link.ask("GET", "/api/jobs/job-1", token=service.token)).status == 200
-            await asyncio.sleep(1)
+            await asyncio.sleep(1.2)
         assert await link.ended()
     assert await service.metric(closed("idle-timeout")) == 1
 
@@ -163,10 +164,8 @@ async def test_client_that_never_reads_is_disconnected_after_the_send_timeout(
     for number in range(10):
         make_job(f"job-{number}", metadata={"x": "y" * 900_000})
     service = await serve(send_timeout=1)
-    for _ in range(500):
-        if (await service.get("/readyz")).status == 200:
-            break
-        await asyncio.sleep(0.01)
+    while (await service.get("/readyz")).status != 200:
+        await pause()
     before = await service.metric("jobsvc_connections")
     async with service.connect(receive_buffer=4096) as link:
         link.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -179,7 +178,9 @@ async def test_client_that_never_reads_is_disconnected_after_the_send_timeout(
 
 async def test_client_that_reads_slowly_gets_the_whole_response(serve: Serve, make_job: MakeJob) -> None:
     make_job("large", metadata={"x": "y" * 900_000})
-    service = await serve(send_timeout=1)
+    service = await serve(send_timeout=2.5)
+    while (await service.get("/api/jobs/large")).status != 200:  # a process that starts slowly reads it
+        await pause()
     async with service.connect(receive_buffer=4096) as link:
         link.send(request("GET", "/api/jobs/large", token=service.token) * 8)
         for _ in range(8):

@@ -41,7 +41,13 @@ async def service(
     make_job(output=FILM)
     if CachedOutputs.of(jobs_root) is None:
         pytest.skip("opening may block on this file system")
-    return await serve(limit_auth_failures="3/minute", send_timeout=0.5)
+    return await serve(limit_auth_failures="3/minute")
+
+
+@pytest.fixture
+async def impatient(service: Service, serve: Serve) -> Service:
+    """A second service, which soon disconnects clients that do not read."""
+    return await serve(send_timeout=2)
 
 
 class Tasks:
@@ -295,7 +301,8 @@ async def test_client_that_reads_late_holds_a_slot_until_it_has_read(service: Se
 
 
 @pytest.mark.both_loops
-async def test_client_that_never_reads_is_disconnected_and_logged(service: Service) -> None:
+async def test_client_that_never_reads_is_disconnected_and_logged(impatient: Service) -> None:
+    service = impatient
     async with service.connect(receive_buffer=4096) as link:
         await warm_up(link, service, STATUS)
         await _fill_send_buffer(link, service)
@@ -305,8 +312,9 @@ async def test_client_that_never_reads_is_disconnected_and_logged(service: Servi
 
 @pytest.mark.both_loops
 async def test_pipelined_requests_wait_until_the_client_reads(
-    treat_new_files_as_stable: None, serve: Serve, make_job: MakeJob
+    treat_new_files_as_stable: None, serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("jobsvc.web.ratelimit.download_slots.BRIEF_WAIT_S", 10.0)
     make_job(output=FILM)
     service = await serve(max_downloads_per_token=1)
     async with service.connect(receive_buffer=4096) as link:
@@ -319,7 +327,8 @@ async def test_pipelined_requests_wait_until_the_client_reads(
 
 
 @pytest.mark.both_loops
-async def test_no_further_download_starts_for_a_client_that_never_reads(service: Service) -> None:
+async def test_no_further_download_starts_for_a_client_that_never_reads(impatient: Service) -> None:
+    service = impatient
     async with service.connect(receive_buffer=4096) as link:
         await warm_up(link, service, STATUS)
         await _fill_send_buffer(link, service, more=3)

@@ -17,7 +17,7 @@ from jobsvc.web.auth import sessions
 from tests.clients.raw_http import Answer, Fields, request
 from tests.clients.sse_client import open_event_stream
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess, put
-from tests.eventually import pause, until_equal
+from tests.eventually import pause, until, until_equal
 from tests.programs.service_runner import Service
 
 HEEDED_WITHIN_S: Final = 2.0
@@ -489,6 +489,7 @@ async def test_log_says_why_a_session_was_refused(start_process: StartProcess, m
     await service.ask("GET", JOB, [cookie, ("Sec-Fetch-Site", "cross-site")], token=None)
     revoke_all(service)
     await until_equal(lambda: status_of(service, JOB, cookie), 401)
+    await until(lambda: len(service.lines("refused")) >= 3)
     lines = [(line["code"], line["reason"], line.get("tokenId")) for line in service.lines("refused")]
     assert lines[:3] == [
         ("unauthorized", "session", None),

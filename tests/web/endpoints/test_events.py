@@ -28,7 +28,7 @@ ALL = "/api/events"
 QUICK: dict[str, Any] = {"poll_interval": 0.05}
 
 
-async def wait_for_metric(service: Service, name: str, value: float, deadline: float = 5) -> None:
+async def wait_for_metric(service: Service, name: str, value: float, deadline: float = 15) -> None:
     """Wait until a metric has a value."""
     async with asyncio.timeout(deadline):
         while await service.metric(name) != value:
@@ -105,7 +105,7 @@ async def test_reconnected_client_gets_only_what_is_new_also_from_another_proces
 
 
 async def changed_to(service: Service, status: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while (await service.get("/api/jobs/job-1")).json()["status"] != status:
             await pause()
 
@@ -126,7 +126,7 @@ async def test_job_that_is_removed_or_changes_its_owner_sends_removed_and_nothin
     service = await serve(**QUICK)
     for leave in (lambda: make_job(status="rendering", owner="bob"), lambda: shutil.rmtree(folder)):
         make_job(status="rendering", progress=1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while (await service.get("/api/jobs/job-1")).status != 200:
                 await pause()
         async with open_event_stream(service, ONE) as stream:
@@ -152,7 +152,7 @@ async def test_stream_of_an_owner_sends_all_jobs_and_each_change(serve: Serve, m
         event = await stream.next_named("job")
         assert (event.json()["id"], event.json()["status"]) == ("job-1", "completed")
         shutil.rmtree(make_job("job-3"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while (event := await stream.next_named("removed")).json() != {"id": "job-3"}:
                 pass
 
@@ -175,7 +175,7 @@ async def test_reconnected_client_of_all_events_gets_what_changed_since(
     make_job("job-3", status="rendering", owner="bob")
     shutil.rmtree(make_job("job-0"))
     for gone in ("job-0", "job-3"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while (await service.get(f"/api/jobs/{gone}")).status != 404:
                 await pause()
     async with open_event_stream(service, ALL, last_event_id=last) as stream:
@@ -189,7 +189,7 @@ async def test_reconnected_client_of_all_events_gets_what_changed_since(
 
 
 async def shows(service: Service, job_id: str, **fields: object) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while not fields.items() <= (await service.get(f"/api/jobs/{job_id}")).json().items():
             await pause()
 
@@ -304,6 +304,7 @@ async def test_head_has_the_content_type_of_the_stream(serve: Serve, make_job: M
     assert "Content-Length" not in answer.headers
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("target", [ONE, ALL])
 async def test_revoked_token_ends_its_streams_and_no_others(
     serve: Serve, make_job: MakeJob, state_dir: Path, make_token: MakeToken, target: str
@@ -327,13 +328,14 @@ async def test_revoked_token_ends_its_streams_and_no_others(
 
 async def test_expired_token_ends_its_streams(serve: Serve, make_job: MakeJob, make_token: MakeToken) -> None:
     make_job(status="rendering")
-    brief = make_token(expires=time.time() + 1.5)
+    brief = make_token(expires=time.time() + 5)
     service = await serve()
     async with open_event_stream(service, ONE, token=brief) as stream:
         await stream.next_named("job")
-        assert await stream.next(4) is None
+        assert await stream.next(10) is None
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("target", [ONE, ALL])
 async def test_streams_end_immediately_at_shutdown(
     start_process: StartProcess, make_job: MakeJob, target: str
@@ -398,12 +400,12 @@ async def test_slow_reader_gets_the_newest_state_and_skipped_changes_are_counted
 
 async def test_client_that_never_reads_is_disconnected(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", progress=0, **FAT)
-    service = await serve(send_timeout=1, **QUICK)
+    service = await serve(send_timeout=3, **QUICK)
     streams = 'jobsvc_event_streams{of="job"}'
     async with open_event_stream(service, ONE, receive_buffer=4096) as stream:
         await wait_for_metric(service, streams, 1)
         progress = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await service.metric(streams):
                 progress = (progress + 1) % 100
                 make_job(status="rendering", progress=progress, **FAT)
@@ -444,7 +446,7 @@ async def test_present_is_not_sent_while_the_index_is_incomplete(
     go_on = threading.Event()
 
     def late(root: Path) -> RootScan:
-        go_on.wait(10)
+        go_on.wait(60)
         return list_job_ids(root)
 
     monkeypatch.setattr("jobsvc.index.scan.reconciler.list_job_ids", late)

@@ -14,7 +14,7 @@ import pytest
 from jobsvc.domain.access import ADMIN, JOBS_READ, OUTPUTS_READ
 from tests.clients.raw_http import Answer, request
 from tests.conftest import MakeJob, MakeToken, Serve
-from tests.eventually import pause
+from tests.eventually import pause, until_equal
 from tests.programs.service_runner import Service
 
 LIST = "/api/jobs"
@@ -24,7 +24,7 @@ async def ready(service: Service) -> Service:
     """Wait for the first index."""
     started_at = time.monotonic()
     while (await service.get("/readyz", token=None)).status != 200:
-        assert time.monotonic() - started_at < 5
+        assert time.monotonic() - started_at < 15
         await pause()
     return service
 
@@ -46,7 +46,7 @@ async def listed(
             return found
 
 
-async def lists(service: Service, ids: list[str], query: str = "limit=50", deadline: float = 3) -> None:
+async def lists(service: Service, ids: list[str], query: str = "limit=50", deadline: float = 15) -> None:
     started_at = time.monotonic()
     while (found := await listed(service, query)) != ids:
         assert time.monotonic() - started_at < deadline, found
@@ -189,7 +189,7 @@ async def test_unchanged_page_is_304_and_head_has_the_fields_of_get(serve: Serve
     make_job(progress=2)
     started_at = time.monotonic()
     while (changed := await service.get(LIST, ("If-None-Match", tag))).status == 304:
-        assert time.monotonic() - started_at < 3
+        assert time.monotonic() - started_at < 15
         await pause()
     assert changed.json()["jobs"][0]["progress"] == 2
 
@@ -215,7 +215,7 @@ async def test_page_of_large_jobs_is_sent_whole_to_every_kind_of_client(
     make_job("job-2", **at(2), metadata={"x": "z"})
     started_at = time.monotonic()
     while (await service.get(LIST, token=token)).headers["ETag"] == plain.headers["ETag"]:
-        assert time.monotonic() - started_at < 5
+        assert time.monotonic() - started_at < 15
         await pause()
 
 
@@ -251,9 +251,13 @@ async def test_age_is_that_of_the_list_and_not_of_its_jobs(
     service = await ready(await serve(poll_interval=0.05))
     started_at = time.monotonic()
     while int((await service.get(LIST)).headers["Age"]) < 1:
-        assert time.monotonic() - started_at < 5
+        assert time.monotonic() - started_at < 15
         await pause()
-    assert (await service.get("/api/jobs/job-1")).headers["Age"] == "0"
+
+    async def age_of_the_job() -> str:
+        return (await service.get("/api/jobs/job-1")).headers["Age"]
+
+    await until_equal(age_of_the_job, "0")
 
 
 async def test_few_jobs_are_reconciled_in_each_poll(serve: Serve, make_job: MakeJob) -> None:
@@ -294,13 +298,13 @@ async def test_unavailable_storage_serves_the_last_known_list_and_says_so(
 
     started_at = time.monotonic()
     while (answer := await stale()) is None:
-        assert time.monotonic() - started_at < 5
+        assert time.monotonic() - started_at < 15
         await pause()
     assert [job["id"] for job in answer.json()["jobs"]] == ["job-1"]
     assert answer.headers["Cache-Status"] == "jobsvc; hit; detail=storage-unavailable"
     bring_back(jobs_root)
     while await stale() is not None:
-        assert time.monotonic() - started_at < 10
+        assert time.monotonic() - started_at < 30
         await pause()
 
 
@@ -324,7 +328,9 @@ async def test_other_requests_are_answered_between_many_lists(
     serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_job("job-1")
-    service = await ready(await serve())
+    # A thread that reads the job would have to wait for the pages.
+    service = await ready(await serve(max_age=3600, poll_interval=3600))
+    assert (await service.get(f"{LIST}/job-1")).status == 200
     pages: list[float] = []
 
     def slow(*_: object) -> str:

@@ -228,7 +228,7 @@ async def test_client_that_stops_reading_a_log_is_disconnected(serve: Serve, mak
     async with service.connect(receive_buffer=4096) as link:
         link.send(request("GET", LOGS, token=service.token))
         await link.head()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not await service.metric("jobsvc_log_bytes_total"):  # counted at its end
                 await pause()
         assert len(await link.read(LARGE)) < LARGE

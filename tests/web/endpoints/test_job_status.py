@@ -533,10 +533,10 @@ async def test_job_of_another_owner_is_unknown_while_storage_is_unavailable(
     take_away(jobs_root)
     started_at = time.monotonic()
     while (await service.get("/readyz", token=None)).status == 200:
-        assert time.monotonic() - started_at < 3
+        assert time.monotonic() - started_at < 15
         await pause()
     while "Cache-Status" not in (await service.get("/api/jobs/job-1")).headers:
-        assert time.monotonic() - started_at < 5
+        assert time.monotonic() - started_at < 15
         await pause()
     for method, tail in ASKED_OF_A_JOB:
         foreign = await service.ask(method, f"/api/jobs/job-1{tail}", token=stranger)
@@ -558,7 +558,7 @@ async def test_health_needs_no_token_and_reveals_no_job(serve: Serve, make_job: 
     started_at = time.monotonic()
     while answers["/readyz"].status != 200:
         await ask()
-        assert time.monotonic() - started_at < 5
+        assert time.monotonic() - started_at < 15
         await pause()
     assert {answer.status for answer in answers.values()} == {200}
     assert not any(b"very-secret" in answer.body for answer in answers.values())

@@ -324,6 +324,7 @@ async def test_removed_job_ends_its_stream(serve: Serve, make_job: MakeJob) -> N
         assert (await stream.read_all())[-1].name == "removed"
 
 
+@pytest.mark.alone
 async def test_revoked_token_ends_its_streams(serve: Serve, make_job: MakeJob, state_dir: Path) -> None:
     make_job(status="rendering", log=b"one\n")
     service = await serve()
@@ -335,6 +336,7 @@ async def test_revoked_token_ends_its_streams(serve: Serve, make_job: MakeJob, s
     assert (await service.get(FOLLOW)).code == "unauthorized"
 
 
+@pytest.mark.alone
 async def test_streams_end_immediately_at_shutdown(start_process: StartProcess, make_job: MakeJob) -> None:
     make_job(status="rendering", log=b"one\n")
     service = start_process("--shutdown-grace", 20)
@@ -346,7 +348,7 @@ async def test_streams_end_immediately_at_shutdown(start_process: StartProcess, 
     await until(lambda: service.process.poll() == 0, 3)
 
 
-async def wait_for_metric(service: Service, name: str, value: float, deadline: float = 5) -> None:
+async def wait_for_metric(service: Service, name: str, value: float, deadline: float = 15) -> None:
     """Wait until a metric has a value."""
     async with asyncio.timeout(deadline):
         while await service.metric(name) != value:
@@ -358,7 +360,7 @@ STREAMS = 'jobsvc_event_streams{of="log"}'
 
 async def test_client_that_never_reads_is_disconnected(serve: Serve, make_job: MakeJob) -> None:
     make_job(status="rendering", log=(b"x" * 99 + b"\n") * 200_000)
-    service = await serve(send_timeout=1)
+    service = await serve(send_timeout=3)
     async with open_event_stream(service, FOLLOW, receive_buffer=4096) as stream:
         await wait_for_metric(service, STREAMS, 1)
         await wait_for_metric(service, STREAMS, 0)
@@ -444,7 +446,7 @@ async def test_stream_waits_while_storage_is_unavailable(
     async with open_event_stream(service, FOLLOW) as stream:
         await read_until_text(stream, "one\n")
         take_away(jobs_root)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while (await service.get("/readyz", token=None)).status != 503:
                 await pause()
         bring_back(jobs_root)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobsvc.storage.state.token_file import load, revoke
+from jobsvc.storage.threads import thread_pool
 from jobsvc.web.endpoints import long_poll as waiting_module
 from tests.clients.raw_http import Answer, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
@@ -23,7 +24,7 @@ JOB = "/api/jobs/job-1"
 WAITING = "jobsvc_requests_waiting"
 
 
-async def wait_until_waiting(service: Service, value: float, deadline: float = 5) -> None:
+async def wait_until_waiting(service: Service, value: float, deadline: float = 15) -> None:
     """Wait until this many requests wait."""
     async with asyncio.timeout(deadline):
         while await service.metric(WAITING) != value:
@@ -116,7 +117,7 @@ async def test_change_that_is_not_visible_in_the_response_does_not_end_the_wait(
 ) -> None:
     make_job(status="rendering", updatedAt="2026-01-02T03:04:05Z", createdAt="2026-01-02T03:04:05Z")
     service = await serve(poll_interval=0.05)
-    async with waiting(service, await if_none_match(service), seconds="1") as waiting_request:
+    async with waiting(service, await if_none_match(service), seconds="4") as waiting_request:
         make_job(
             status="rendering",
             updatedAt="2026-01-02T03:04:05Z",
@@ -164,9 +165,17 @@ async def test_time_of_the_wait_is_not_part_of_the_response_time(serve: Serve, m
         assert await service.metric(f"jobsvc_requests_total{{{labels}}}") == times
 
 
-async def test_many_requests_may_wait_without_holding_a_thread(serve: Serve, make_job: MakeJob) -> None:
+async def test_many_requests_may_wait_without_holding_a_thread(
+    serve: Serve, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A pool has one thread from its first call on, and no more because a call waits for the processor.
+    monkeypatch.setattr(thread_pool, "_READY_THREADS", 1)
+    monkeypatch.setattr(thread_pool, "_GROW_AFTER_S", 3600.0)
     make_job(status="rendering", progress=1)
     service = await serve(poll_interval=0.1)
+    async with asyncio.timeout(15):
+        while (await service.get("/readyz")).status != 200:
+            await pause()
     await service.get(JOB)
     before = threading.active_count()
     async with AsyncExitStack() as stack:
@@ -188,7 +197,7 @@ async def test_wait_is_404_when_the_job_is_removed_or_changes_its_owner(
         make_job(status="rendering", owner="bob")
         assert (await asyncio.wait_for(waiting_request, 5)).code == "job-not-found"
     make_job(status="rendering")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while (await service.get(JOB)).status != 200:
             await pause()
     async with waiting(service) as waiting_request:
@@ -207,6 +216,7 @@ async def test_job_of_another_owner_is_404_immediately(
         assert answer.code == "job-not-found"
 
 
+@pytest.mark.alone
 async def test_revoked_token_ends_the_wait(serve: Serve, make_job: MakeJob, state_dir: Path) -> None:
     make_job(status="rendering")
     service = await serve()
@@ -217,6 +227,7 @@ async def test_revoked_token_ends_the_wait(serve: Serve, make_job: MakeJob, stat
         assert (answer.status, answer.code) == (401, "unauthorized")
 
 
+@pytest.mark.alone
 async def test_wait_is_answered_with_the_current_state_at_shutdown(
     start_process: StartProcess, make_job: MakeJob
 ) -> None:

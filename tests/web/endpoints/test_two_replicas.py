@@ -40,14 +40,14 @@ async def serve_two(serve: Serve) -> tuple[Service, Service]:
 
 
 async def has_read_all(service: Service) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while (await service.get("/readyz", token=None)).status != 200:
             await pause()
 
 
 async def has_seen_until(service: Service, moment: float) -> None:
     """Wait until a service has seen every change on storage before a time (seconds since the epoch)."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(15):
         while True:
             async with open_event_stream(service, ALL) as stream:
                 event = await stream.next_named("present")
@@ -74,8 +74,7 @@ async def read_changes(stream: EventStream, *job_ids: str) -> dict[str, str]:
 async def test_stream_of_all_jobs_goes_on_at_the_other_replica_without_a_list(
     serve: Serve, make_job: MakeJob
 ) -> None:
-    for number in range(20):
-        make_job(f"job-{number}", status="rendering")
+    folders = [make_job(f"job-{number}", status="rendering") for number in range(20)]
     first, second = await serve_two(serve)
     async with open_event_stream(first, ALL) as stream:
         await stream.next_named("present")
@@ -84,7 +83,7 @@ async def test_stream_of_all_jobs_goes_on_at_the_other_replica_without_a_list(
         last = stream.last_event_id
     make_job("job-2", status="completed")
     make_job("job-3", status="rendering", owner="bob")
-    shutil.rmtree(make_job("job-4"))
+    shutil.rmtree(folders[4])
     make_job("job-20")
     async with open_event_stream(second, ALL, last_event_id=last) as stream:
         jobs = await read_changes(stream, "job-2", "job-3", "job-4", "job-20")
@@ -221,7 +220,7 @@ async def test_replica_that_does_not_know_the_digest_sends_the_job_again_and_no_
     """The digest is a part of the job, but not of the version of its output."""
     make_job(output=b"film")
     first, second = await serve(**QUICK), await serve(**QUICK)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while "outputSha256" not in (await first.get(JOB)).json():
             await first.download("job-1", ("Want-Repr-Digest", "sha-256=1"))
     jobs = [await service.get(JOB) for service in (first, second)]

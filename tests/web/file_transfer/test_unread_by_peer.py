@@ -84,7 +84,7 @@ async def test_overwrite_before_the_client_has_read_breaks_the_connection(
 
 @pytest.mark.usefixtures("film")
 async def test_client_that_never_reads_is_disconnected(serve: Serve, waiting_for_peer: asyncio.Event) -> None:
-    service = await serve(send_timeout=0.3)
+    service = await serve(send_timeout=2)
     async with service.connect() as link:
         await start_download(service, link, waiting_for_peer)
         [line] = await service.wait_for_downloads(1)

@@ -35,7 +35,7 @@ async def service(serve: Serve, make_job: MakeJob, admin: str) -> Service:
 
 
 async def ready(service: Service) -> Service:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while (await service.get("/readyz")).status != 200:
             await pause()
     return service

@@ -31,7 +31,7 @@ FORWARDED = (
 
 async def shown(service: Service, route: str, *fields: tuple[str, str]) -> str:
     """Return the first output URL that a route shows."""
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 15
     while (await service.get("/readyz" if route[:4] == "/api" else "/farm/readyz")).status != 200:
         assert time.monotonic() < ends
         await asyncio.sleep(0.01)

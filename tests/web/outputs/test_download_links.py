@@ -138,7 +138,7 @@ async def test_download_by_link_takes_a_slot_of_its_token(serve: Serve, make_job
 
 
 async def test_link_is_valid_exactly_until_it_expires(service: Service) -> None:
-    answer = await ask_link(service, expiresIn=1)
+    answer = await ask_link(service, expiresIn=4)
     ends = datetime.fromisoformat(answer.json()["expiresAt"]).timestamp()
     statuses: list[tuple[float, int, float]] = []
     while not statuses or statuses[-1][1] != 401:
@@ -160,6 +160,7 @@ async def test_link_expires_no_later_than_its_token(service: Service, make_token
     assert (await follow(service, target_in(answer))).status == 200
 
 
+@pytest.mark.alone
 async def test_links_of_a_revoked_token_are_rejected_within_two_seconds(
     service: Service, make_token: MakeToken
 ) -> None:
@@ -179,7 +180,7 @@ async def test_link_of_a_token_without_the_scope_is_refused_like_the_token(servi
     url = await link_to(service)
     path = service.state_dir / "tokens.json"
     path.write_bytes(path.read_bytes().replace(b'"outputs:read"', b'"jobs:read"'))
-    ends = time.monotonic() + 2
+    ends = time.monotonic() + 15
     while (answer := await follow(service, url)).status == 200:
         assert time.monotonic() < ends
         await asyncio.sleep(0.02)
@@ -522,7 +523,7 @@ def test_unusable_key_prevents_the_start(
 
 async def wait_until_token_is_known(service: Service, token: str) -> None:
     """Wait until the service knows the token."""
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 15
     while (await service.get("/api/jobs/none", token=token)).status == 401:
         assert time.monotonic() < ends
         await asyncio.sleep(0.02)

@@ -35,7 +35,7 @@ async def download_url(service: Service, path: str = JOB) -> str:
 
 async def ready(service: Service) -> None:
     """Wait until all jobs have been read."""
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 15
     while (await service.get("/readyz")).status != 200:
         assert time.monotonic() < ends
         await asyncio.sleep(0.01)
@@ -178,7 +178,7 @@ async def test_each_route_shows_the_current_url_after_a_replacement(
     assert (await service.get(first)).body == FILM
     make_job(output=OTHER)
 
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 15
     while (now := urljoin(route, await shown(service, route))) == first:
         assert time.monotonic() < ends
         await asyncio.sleep(0.02)

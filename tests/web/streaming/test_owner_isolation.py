@@ -106,7 +106,7 @@ class Listener:
             await asyncio.sleep(0.01)
 
     async def receives(self, word: bytes) -> None:
-        await until(lambda: word in self.received, 10)
+        await until(lambda: word in self.received, 30)
 
     async def end(self) -> None:
         self._task.cancel()
