@@ -66,7 +66,9 @@ async def test_end_of_log_is_scrolled_to_its_last_line(
     page = await open_page(await serve(), "?job=job-1")
     tail = page.get_by_label("End of the log")
     await expect(tail).to_contain_text("line 99")
-    assert await tail.evaluate("pre => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 1")
+    await page.wait_for_function(
+        "pre => pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 1", arg=await tail.element_handle()
+    )
 
 
 async def test_end_of_log_has_the_colours_of_a_terminal(

@@ -11,7 +11,7 @@ import pytest
 from jobsvc.domain.access import JOBS_READ, OUTPUTS_READ
 from tests.clients.raw_http import request
 from tests.conftest import MakeJob, MakeToken, Serve, put
-from tests.eventually import pause
+from tests.eventually import pause, until_equal
 
 LOG = b"".join(b"frame %d of 250\n" % number for number in range(250))
 LOGS = "/api/jobs/job-1/logs"
@@ -217,7 +217,7 @@ async def test_log_is_not_a_download_but_its_bytes_are_counted(serve: Serve, mak
         link.send(request("GET", "/api/jobs/job-2/download", token=service.token))
         assert (await link.head())[1] == 200
         assert (await service.get(LOGS)).body == LOG
-    assert await service.metric("jobsvc_log_bytes_total") == len(LOG)
+    await until_equal(lambda: service.metric("jobsvc_log_bytes_total"), len(LOG))
     await service.wait_for_downloads(1)
     assert service.downloads()[0]["job"] == "job-2"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeJob, MakeToken, Serve, put
+from tests.eventually import until_equal
 from tests.programs.service_runner import Service
 from tests.web.outputs.rendered import FILES, MEMBERS, render
 
@@ -105,7 +106,7 @@ async def test_archive_is_written_to_the_download_log(service: Service) -> None:
     (line,) = await service.wait_for_downloads(1)
     assert (line["file"], line["etag"]) == ("job-1.tar", answer.headers["ETag"])
     assert (line["bytesSent"], line["outcome"]) == (len(answer.body), "complete")
-    assert await service.metric("jobsvc_archive_bytes_total") == len(answer.body)
+    await until_equal(lambda: service.metric("jobsvc_archive_bytes_total"), len(answer.body))
 
 
 async def test_archive_of_another_owner_is_not_found(

@@ -14,7 +14,7 @@ import pytest
 from jobsvc.web.file_transfer.transfer_state import TransferState
 from tests.clients.raw_http import Connection, request
 from tests.conftest import MakeJob, MakeToken, Serve
-from tests.eventually import until
+from tests.eventually import until, until_equal
 from tests.programs.service_runner import Service
 
 LARGE: Final = 64_000_000
@@ -78,7 +78,7 @@ async def test_slowest_download_ends_when_all_slots_are_taken(
         await one.read(1_000_000)
     if kind == "download":
         await until(lambda: any(line["outcome"] == "too-slow" for line in service.downloads()))
-        assert await service.metric('jobsvc_downloads_total{outcome="too-slow"}') == 1
+        await until_equal(lambda: service.metric('jobsvc_downloads_total{outcome="too-slow"}'), 1)
 
 
 @pytest.mark.parametrize("kind", TARGETS)
