@@ -265,7 +265,7 @@ async def test_few_jobs_are_reconciled_in_each_poll(serve: Serve, make_job: Make
     service = await ready(await serve(poll_interval=0.05))
     started_at = time.monotonic()
     while time.monotonic() - started_at < 1.5 or (await service.get(LIST)).headers["Age"] != "0":
-        assert time.monotonic() - started_at < 8
+        assert time.monotonic() - started_at < 20
         await service.get(LIST)
         await pause()
 
