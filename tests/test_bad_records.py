@@ -251,7 +251,7 @@ async def test_invalid_job_names_are_ignored_and_counted(
     assert (await service.get("/api/jobs/good")).status == 200
     started_at = time.monotonic()
     while await service.metric("jobsvc_names_ignored") != 7:
-        assert time.monotonic() - started_at < 5
+        assert time.monotonic() - started_at < 20
 
 
 async def test_watcher_survives_names_that_are_not_utf_8(
@@ -269,7 +269,7 @@ async def test_watcher_survives_names_that_are_not_utf_8(
         make_job(progress=shown)
         started_at = time.monotonic()
         while (await service.get("/api/jobs/job-1")).json()["progress"] != shown:
-            assert time.monotonic() - started_at < 10, shown
+            assert time.monotonic() - started_at < 20, shown
 
     await shows_the_next()
     for place in (jobs_root, jobs_root / "other", jobs_root / "other" / "output"):
@@ -333,6 +333,6 @@ async def test_log_that_changes_its_size_while_it_is_read_is_harmless(
         assert len(answer.json()["logs"].encode()) <= 65_536
     log.unlink()
     await until(lambda: not log.exists())
-    async with asyncio.timeout(10):  # a log that existed counts as being replaced for 2 s
+    async with asyncio.timeout(20):  # a log that existed counts as being replaced for 2 s
         while "logs" in (await service.get("/api/jobs/job-1")).json():
             await pause()

@@ -48,7 +48,7 @@ async def status(service: Service, *fields: tuple[str, str], job: str = "job-1")
     return answer.json()
 
 
-async def eventually_true(ask: Callable[[], Awaitable[Any]], deadline: float = 5) -> None:
+async def eventually_true(ask: Callable[[], Awaitable[Any]], deadline: float = 20) -> None:
     """Repeat a request until its result is true."""
     ends = time.monotonic() + deadline
     while not await ask():
@@ -56,7 +56,9 @@ async def eventually_true(ask: Callable[[], Awaitable[Any]], deadline: float = 5
         await asyncio.sleep(0.005)
 
 
-async def known_digest(service: Service, data: bytes = FILM, job: str = "job-1", deadline: float = 5) -> None:
+async def known_digest(
+    service: Service, data: bytes = FILM, job: str = "job-1", deadline: float = 20
+) -> None:
     """Request the digest until it is available, and check that it is that of `data`."""
 
     async def there() -> bool:
@@ -330,7 +332,7 @@ async def test_digest_survives_a_restart(
     """No request to the second service would compute it."""
     make_job(output=FILM)
     first = start_process("--limit-download", "1000000/minute")
-    await known_digest(first, deadline=15)
+    await known_digest(first)
     await until((first.state_dir / "digests.jsonl").exists)
     await eventually_true(lambda: saved(first))
     first.send_signal(number)

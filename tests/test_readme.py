@@ -260,7 +260,7 @@ async def test_command_that_follows_all_jobs_prints_unfinished_ones(
 async def test_list_recipe_prints_every_failed_job(
     service: Service, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await service.get("/readyz")).status != 200:
             await pause()
     code, output = await _pasted(service, "nextCursor", tmp_path)

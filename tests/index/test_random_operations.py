@@ -107,12 +107,13 @@ class RandomOperations(RuleBasedStateMachine):
         wrong = dict.fromkeys(JOBS)
         while wrong:
             for job_id in tuple(wrong):
+                asked_at = time.monotonic()
                 shown = self._get_status(job_id, owner)
                 passing = owner is None and self.farm.is_grace_period_answer(job_id, shown)
                 if not passing and self.farm.accept(job_id, owner, shown):
                     del wrong[job_id]
                 else:
-                    self._check(time.monotonic() < end, job_id, owner, shown)
+                    self._check(asked_at < end, job_id, owner, shown)
 
     @precondition(lambda self: self.with_outages)
     @rule(way=st.sampled_from(OUTAGES), operations=some_operations, noticed=st.booleans())
@@ -125,7 +126,7 @@ class RandomOperations(RuleBasedStateMachine):
         with self._storage_unavailable(way) as unready:
             self._note("away", way, noticed)
             if noticed and way != "hangs":
-                wait_until(lambda: (self.service.not_ready_reason() or "").startswith(unready), 3)
+                wait_until(lambda: (self.service.not_ready_reason() or "").startswith(unready))
             for job_id in JOBS:
                 self._check_last_known(job_id)
             if way in {"faults", "hangs"}:

@@ -59,7 +59,7 @@ async def test_readiness_metric_agrees_with_readyz(serve: Serve, make_job: MakeJ
     service = await serve()
     started_at = time.monotonic()
     while (await service.get("/readyz", token=None)).status != 200:
-        assert time.monotonic() - started_at < 5
+        assert time.monotonic() - started_at < 20
         await pause()
     assert await service.metric("jobsvc_index_complete") == 1
     assert await service.metric("jobsvc_storage_missing") == 0

@@ -51,7 +51,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in file.read_bytes().splitlines()]
 
 
-def until(true: Callable[[], bool], deadline: float = 10) -> None:
+def until(true: Callable[[], bool], deadline: float = 20) -> None:
     end = time.monotonic() + deadline
     while not true():
         assert time.monotonic() < end, "not in time"
@@ -223,7 +223,7 @@ def test_close_waits_for_a_slow_disk_within_its_deadline(tmp_path: Path, hung: t
     downloads = DownloadLog(tmp_path / "downloads.jsonl", losses, instance="a")
     downloads.write(record())
     threading.Timer(0.1, hung.set).start()
-    downloads.close()
+    downloads.close(20)
     assert (len(lines(tmp_path / "downloads.jsonl")), losses.count) == (1, 0)
 
 

@@ -22,7 +22,7 @@ from jobsvc.domain.access import ADMIN, JOBS_READ
 from jobsvc.storage.state.token_file import load
 from tests.clients.raw_http import RESPONSE_TIMEOUT_S, Connection, IncompleteAnswer, request
 from tests.conftest import MakeJob, MakeToken, Serve, StartProcess
-from tests.eventually import until
+from tests.eventually import pause, until
 from tests.programs.service_runner import Process
 
 FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
@@ -171,7 +171,8 @@ async def test_disconnect_and_stall_are_distinguished_from_a_complete_download(
     field: str | None,
 ) -> None:
     make_job(output=LARGE)
-    service = await serve(send_timeout=0.3)
+    # A client that is only slow, on a busy machine, is no subject of the others.
+    service = await serve(send_timeout=1.5 if ends is reads_nothing_more else 20)
     async with service.connect(receive_buffer=65_536) as link:
         fields = [("Range", field)] if field else []
         link.send(request("GET", DOWNLOAD, fields, token=service.token))
@@ -235,10 +236,9 @@ async def test_unwritable_log_fails_no_download_and_is_counted(serve: Serve, mak
     log.mkdir()
     for _ in range(3):
         assert (await service.download("job-1")).body == SMALL
-    ends = time.monotonic() + 5
-    while await service.metric("jobsvc_download_log_errors_total") < 3:
-        assert time.monotonic() < ends
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while await service.metric("jobsvc_download_log_errors_total") < 3:
+            await pause()
     log.rmdir()
     assert (await service.download("job-1")).body == SMALL
     await service.wait_for_downloads(1)

@@ -183,7 +183,7 @@ async def test_log_and_readiness_name_the_storage_error(
     make_job()
     service = start_process()
     take_away(jobs_root, how)
-    await until(lambda: service.lines("storage-missing"))
+    await until(lambda: service.lines("storage-missing") and service.lines("storage-fault"))
     name = errno.errorcode[errno.ENOENT if how == "gone" else errno.ENOTDIR]
     assert service.lines("storage-missing")[0]["reason"].startswith(f"{name} (")
     assert service.lines("storage-fault")[0]["reason"].startswith(f"{name} (")

@@ -4,6 +4,7 @@ import pytest
 
 from tests.clients.raw_http import connection, request
 from tests.conftest import MakeJob, Serve, StartProcess
+from tests.eventually import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 FIELD = ("traceparent", f"00-{TRACE}-b7ad6b7169203331-01")
@@ -16,6 +17,7 @@ async def test_trace_id_is_in_the_log_lines_of_the_request(start_process: StartP
         await link.ask("GET", "/api/jobs/missing", [FIELD], token=service.token)
         await link.ask("GET", "/api/jobs/missing", token=service.token)
         await link.ask("GET", "/api/jobs/missing", [FIELD, FIELD], token=service.token)
+    await until(lambda: len(service.lines("refused")) == 3)
     assert [line.get("traceId") for line in service.lines("refused")] == [TRACE, None, None]
 
 

@@ -94,12 +94,13 @@ async def test_downloads_in_the_epoll_thread_continue_when_one_of_them_hangs(
     """
     monkeypatch.setattr(socket_sender, "FAST_CHUNK_S", 60.0)
     storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=500_000)
-    service = await serve(send_timeout=0.4)
+    service = await serve(send_timeout=2)
     async with AsyncExitStack() as stack:
         hung = await start_download(service, stack, "hung")
         answers = await asyncio.gather(*(service.download(job_id) for job_id in ("good", *SLOW) * 2))
         assert all(answer.body == FILM for answer in answers)
         await wait_for_answer(lambda: stuck(service), 1)
+        await asyncio.sleep(2.5)  # longer than the send timeout
         storage.clear_faults()
         assert await read_rest(hung) == FILM
         assert (await service.download("good")).body == FILM
@@ -238,7 +239,7 @@ async def test_shutdown_with_a_full_thread_pool_is_clean(
 async def test_connection_is_closed_when_a_read_takes_too_long(
     storage: FaultyStorage, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "DATA_DEADLINE_S", 0.5)
+    monkeypatch.setattr(executor, "DATA_DEADLINE_S", 2.0)
     service = await serve()
     storage.add_fault(f"hung/{OUTPUT}", "read", seconds=FOREVER_S, from_offset=len(FILM) // 2)
     async with AsyncExitStack() as stack:

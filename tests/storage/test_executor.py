@@ -14,6 +14,7 @@ from jobsvc.domain.status_record import BadRecord
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.files.safe_open import OpenFile, PathNotFound
 from jobsvc.storage.jobs.reader import JobsRoot
+from jobsvc.storage.threads.thread_pool import expire
 from tests.checks.open_fds import open_paths
 from tests.conftest import MakeJob
 from tests.eventually import until
@@ -128,7 +129,7 @@ async def test_deadline_works_without_an_error_callback(release: threading.Event
     with pytest.raises(StorageUnavailable, match="in time"):
         await quick.run_metadata("job-1", release.wait)
     with pytest.raises(StorageUnavailable, match="reported an error"):
-        await quick.run_metadata("job-1", fail(OSError(5, "broken")))
+        await quick.run_metadata("job-1", fail(OSError(5, "broken")), deadline=20)
     quick.close()
 
 
@@ -201,12 +202,13 @@ async def test_file_opened_too_late_is_closed(
 
     for leave in ("deadline", "cancel"):
         release.clear()
-        call = asyncio.ensure_future(
-            disk.run_metadata("job-1", open_late, deadline=0.05 if leave == "deadline" else 9)
-        )
+        call = asyncio.ensure_future(disk.run_metadata("job-1", open_late, deadline=20))
         await until(lambda: open_paths(jobs_root))
         if leave == "cancel":
             call.cancel()
+        else:
+            (opening,) = disk._metadata._in_flight
+            expire(opening.future)
         await asyncio.wait([call])
         assert open_paths(jobs_root)
         release.set()

@@ -91,13 +91,11 @@ class Bench:
         return self.count("digests_total", outcome=outcome)
 
 
-HANGING_SOON = pytest.mark.parametrize("disk", [0.3], indirect=True)
-"""Seconds after which storage counts as hanging."""
-
-
 @pytest.fixture
 def disk(request: pytest.FixtureRequest) -> Iterator[StorageExecutor]:
-    """An executor with a long deadline, because a busy disk is slow; a test of a hanging one sets its own."""
+    """An executor with a long deadline, because a busy disk is slow; a test of a hanging one sets its own:
+    seconds after which storage counts as hanging.
+    """
     disk = StorageExecutor(background_deadline=getattr(request, "param", 20))
     yield disk
     disk.close()
@@ -275,7 +273,7 @@ async def test_failing_file_is_read_at_most_once_a_minute(bench: Bench, faulty: 
     assert faulty.reads == 2
 
 
-@HANGING_SOON
+@pytest.mark.parametrize("disk", [2.0], indirect=True)
 async def test_hanging_read_is_abandoned_and_others_continue(
     bench: Bench, faulty: Faulty, make_job: MakeJob, jobs_root: Path
 ) -> None:
@@ -292,7 +290,7 @@ async def test_hanging_read_is_abandoned_and_others_continue(
     assert bench.known("faulty") is None
 
 
-@HANGING_SOON
+@pytest.mark.parametrize("disk", [0.3], indirect=True)
 async def test_service_continues_and_ends_with_more_hanging_reads_than_threads(
     bench: Bench, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,7 +302,7 @@ async def test_service_continues_and_ends_with_more_hanging_reads_than_threads(
         async with bench.running():
             for number in range(10):
                 bench.request(f"job-{number}")
-            await until(lambda: bench.ended("failed") == 10, 10)
+            await until(lambda: bench.ended("failed") == 10)
     finally:
         release.set()
 

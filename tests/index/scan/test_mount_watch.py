@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 from jobsvc.domain.watch_mode import WatchMode
+from jobsvc.index.catalogue import missing_files
 from jobsvc.index.job_index import JobIndex
 from jobsvc.index.scan.mount_watch import beneath_output_roots, overlap, within_jobs
 from jobsvc.index.watch.watch_events import EventKind, WatchEvent
@@ -24,7 +25,7 @@ from tests.index.job_dirs import Farm
 from tests.index.parts import make_index
 
 NOTICED_WITHIN_S: Final = 4.0
-"""A missing output is reported after a grace period of two seconds."""
+"""A missing output is reported after a grace period, of half a second in these tests."""
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="only root may mount"
@@ -83,9 +84,14 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[WatchMode.EVENTS, WatchMode.POLL])
 async def index(
-    request: pytest.FixtureRequest, farm: Farm, disk: StorageExecutor, outside: Path
+    request: pytest.FixtureRequest,
+    farm: Farm,
+    disk: StorageExecutor,
+    outside: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[JobIndex]:
     """An index in each mode; no reconcile runs during a test."""
+    monkeypatch.setattr(missing_files, "ABSENCE_GRACE_S", 0.5)
     for job_id, path in (
         ("inside", "output/film.mp4"),
         ("outside", f"{outside}/show/film.mp4"),
@@ -100,7 +106,7 @@ async def index(
     )
     index._reconciler._is_watched = lambda: True
     async with index.running():
-        await asyncio.wait_for(index.ready.wait(), 10)
+        await asyncio.wait_for(index.ready.wait(), 20)
         await until(
             lambda: index.mode is WatchMode.POLL or index.catalogue.entries["inside"].watched_folders, 20
         )

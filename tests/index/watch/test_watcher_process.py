@@ -18,6 +18,7 @@ import pytest
 from jobsvc.index.watch import watcher_process
 from jobsvc.index.watch.inotify_group import should_merge
 from jobsvc.index.watch.watcher_process import lines_of, path_in_error
+from tests.eventually import wait_until
 
 ROOT = "/farm/jobs"
 
@@ -94,7 +95,7 @@ class Program:
     def watch(self, *folders: str) -> None:
         os.write(self._commands_fd, json.dumps(folders).encode() + b"\n")
 
-    def read_until(self, is_expected: Callable[[str], bool], deadline: float = 5) -> str:
+    def read_until(self, is_expected: Callable[[str], bool], deadline: float = 20) -> str:
         """Read lines until an expected one."""
         end = time.monotonic() + deadline
         while time.monotonic() < end:
@@ -226,7 +227,7 @@ def test_name_that_is_not_utf_8_makes_its_job_unwatchable_and_its_group_unwatche
 def test_process_ends_with_its_standard_input(process: Process) -> None:
     os.close(process._commands_fd)
     process._commands_fd = os.open(os.devnull, os.O_WRONLY)
-    assert process.process.wait(5) == 0
+    assert process.process.wait(20) == 0
 
 
 def test_names_in_the_root_that_are_not_utf_8_are_skipped(process: Process, root: Path) -> None:
@@ -266,12 +267,12 @@ def test_overflow_of_the_event_queue_ends_the_process(process: Process, root: Pa
         folder.mkdir()
         folder.rmdir()
     os.kill(process.process.pid, signal.SIGCONT)
-    assert process.process.wait(10) == 1
+    assert process.process.wait(20) == 1
 
 
 def test_missing_root_ends_the_process(tmp_path: Path) -> None:
     process = Process(tmp_path / "none")
-    assert process.process.wait(10) == 1
+    assert process.process.wait(20) == 1
     process.close()
 
 
@@ -291,10 +292,7 @@ def test_process_dies_with_its_parent(root: Path) -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    end = time.monotonic() + 5
-    while _runs(child):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: not _runs(child))
 
 
 def _runs(pid: int) -> bool:

@@ -140,11 +140,13 @@ def test_killed_process_is_restarted(jobs_root: Path, record_process: RecordProc
 
 
 def test_hanging_process_is_abandoned(jobs_root: Path) -> None:
-    record_process = RecordProcessClient(socket_timeout=3.0)
+    record_process = RecordProcessClient(socket_timeout=60.0)
     try:
         first = job_of(jobs_root, record_process)
         pid = record_process.pid
         assert pid is not None
+        assert record_process._socket is not None
+        record_process._socket.settimeout(0.5)
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(OSError, match="does not respond"):
             job_of(jobs_root, record_process)
@@ -210,12 +212,12 @@ def test_only_some_threads_wait_for_the_process(
                 with pytest.raises(OSError, match="at the same time") as fault:
                     refused()
                 assert fault.value.errno == errno.EBUSY
-        assert [each.result(10).job for each in waiting] == [first] * (1 + MAX_WAITING)
+        assert [each.result(60).job for each in waiting] == [first] * (1 + MAX_WAITING)
     assert root.read("job-1").job == first
 
 
 def test_process_ends_on_close(jobs_root: Path) -> None:
-    record_process = RecordProcessClient()
+    record_process = RecordProcessClient(socket_timeout=60.0)
     read(jobs_root, RECORDS["all-keys"], record_process)
     pid = record_process.pid
     assert pid is not None

@@ -123,10 +123,10 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Downl
     downloads.close_all()
 
 
-@pytest.fixture
-def short_blocks(downloads: Downloads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call is blocked after a moment, as in production."""
+def shorten_blocks(downloads: Downloads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, a call is blocked after a moment, as in production."""
     monkeypatch.setattr(module, "BLOCKED_AFTER_S", 0.05)
+    downloads.epoll_sender._check_blocked(asyncio.get_running_loop())  # the next one is due a minute later
 
 
 async def has_sent(download: Download) -> None:
@@ -172,13 +172,13 @@ async def test_slow_download_is_detached_with_the_bytes_sent_so_far(downloads: D
     assert download.sender.closed == 0
 
 
-@pytest.mark.usefixtures("short_blocks")
 async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepted(
-    downloads: Downloads,
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full, hung = downloads.add(), downloads.add()
     waits = full.send(downloads.epoll_sender)
     await has_sent(full)
+    shorten_blocks(downloads, monkeypatch)
     release = hung.block()
     hangs = hung.send(downloads.epoll_sender)
     result = await waits
@@ -195,10 +195,10 @@ async def test_while_one_call_blocks_all_others_are_detached_and_none_is_accepte
     assert (await hangs).sent == len(BODY)
 
 
-@pytest.mark.usefixtures("short_blocks")
 async def test_blocked_download_fails_and_its_file_is_closed_after_the_call(
     downloads: Downloads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_blocks(downloads, monkeypatch)
     monkeypatch.setattr(downloads.epoll_sender, "_deadline", 0.1)
     monkeypatch.setattr(module, "STUCK_AFTER_S", 0.1)
     hung = downloads.add()
@@ -224,12 +224,14 @@ async def test_canceled_download_is_detached_when_it_is_aborted(downloads: Downl
     assert not downloads.epoll_sender._active
 
 
-@pytest.mark.usefixtures("short_blocks")
-async def test_canceled_download_that_is_detached_for_another_is_closed(downloads: Downloads) -> None:
+async def test_canceled_download_that_is_detached_for_another_is_closed(
+    downloads: Downloads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left, hung = downloads.add(), downloads.add()
     result = left.send(downloads.epoll_sender)
     await has_sent(left)
     result.cancel()
+    shorten_blocks(downloads, monkeypatch)
     release = hung.block()
     hung.send(downloads.epoll_sender)
     await until(lambda: left.sender.closed)

@@ -59,7 +59,7 @@ def test_processes_started_together_share_one_key(path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("x")
         process.stdin.flush()
-    outputs = {process.communicate(timeout=20)[0].strip() for process in started}
+    outputs = {process.communicate(timeout=60)[0].strip() for process in started}
     assert outputs == {path.read_text().strip()}
 
 
