@@ -40,8 +40,8 @@ class FaultyFileSystem(mfusepy.Operations):  # type: ignore[misc]  # published w
     def __init__(self, folder: str, faults_file: Path) -> None:
         self._folder = folder
         self._faults_file = faults_file
-        self._version = (0, 0)
-        self._faults: dict[str, Fault] = {}
+        self._known: tuple[int, dict[str, Fault]] = 0, {}
+        """The mtime of the file of faults and what was in it; one attribute, because many threads set it."""
         self._fault_counts: Counter[str] = Counter()
 
     def init_with_config(self, conn_info: Any, config_3: Any) -> None:
@@ -96,11 +96,12 @@ class FaultyFileSystem(mfusepy.Operations):  # type: ignore[misc]  # published w
 
     def _read_faults(self) -> dict[str, Fault]:
         status = os.stat(self._faults_file)  # noqa: PTH116 - called for every operation
-        if (version := (status.st_ino, status.st_mtime_ns)) != self._version:
+        version, faults = self._known
+        if status.st_mtime_ns != version:
             content: dict[str, Any] = orjson.loads(self._faults_file.read_bytes())
-            self._faults = {name: Fault(**one) for name, one in content.items()}
-            self._version = version
-        return self._faults
+            faults = {name: Fault(**one) for name, one in content.items()}
+            self._known = status.st_mtime_ns, faults
+        return faults
 
 
 def main(folder: str, mountpoint: str, faults_file: str, kernel_cache_s: str) -> None:

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import select
+import threading
 import time
 from collections.abc import Callable
 from itertools import count
@@ -23,8 +24,7 @@ from jobsvc.storage.layout import TEMP_PREFIX, is_job_id
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "RENAME_TEST_S", 0.05)
     monkeypatch.setattr(probe, "CLOCK_TEST_S", 0.1)
-    monkeypatch.setattr(probe, "FIRST_STEP_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(probe, "EVENT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(probe, "EVENT_TIMEOUT_S", 20.0)
 
 
 def names(folder: Path) -> list[str]:
@@ -84,6 +84,7 @@ def test_nothing_is_probed_without_write_permission() -> None:
 @pytest.mark.usefixtures("quickly")
 def test_writes_in_place_are_detected_as_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The probe does notice torn files."""
+    monkeypatch.setattr(probe, "RENAME_TEST_S", 2.0)  # on a busy machine one of its threads may run late
 
     def in_place(replacing: Any, number: int) -> None:
         with replacing._path.open("wb") as file:
@@ -111,13 +112,20 @@ def test_missing_file_is_torn_and_a_stale_handle_is_not(
 @pytest.mark.usefixtures("quickly")
 def test_error_while_replacing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real: Callable[[Any, int], None] = probe._Replacing._replace
+    failing = threading.Event()
+
+    def read_meanwhile(_path: Path) -> bytes:
+        assert failing.wait(20)
+        return b""
 
     def fails(replacing: Any, number: int) -> None:
         if number:
+            failing.set()
             raise OSError(errno.ENOSPC, "No space left on device")
         real(replacing, number)
 
     monkeypatch.setattr(probe._Replacing, "_replace", fails)
+    monkeypatch.setattr(Path, "read_bytes", read_meanwhile)
     with pytest.raises(OSError, match="No space left"):
         run_write_probe(tmp_path)
     assert names(tmp_path) == []
@@ -128,6 +136,7 @@ def test_error_while_replacing_is_reported(tmp_path: Path, monkeypatch: pytest.M
 def test_clock_step_is_the_smallest_difference_and_none_if_time_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tick: int, step: float | None
 ) -> None:
+    monkeypatch.setattr(probe, "FIRST_STEP_TIMEOUT_S", 20.0 if step else 0.2)
     calls = count()
 
     def coarse(_descriptor: int) -> Any:
