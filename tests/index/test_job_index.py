@@ -20,6 +20,7 @@ from jobsvc.domain.job import Status
 from jobsvc.domain.watch_mode import WatchMode
 from jobsvc.index.job_index import JobIndex
 from jobsvc.index.scan import reconciler
+from jobsvc.index.watch import supervisor
 from jobsvc.observe.metrics import Metrics
 from jobsvc.storage.executor import StorageExecutor
 from jobsvc.storage.jobs.reader import JobsRoot
@@ -159,7 +160,13 @@ async def test_listing_may_take_longer_than_the_read_of_a_job(
 
 
 @pytest.fixture
-async def watched(farm: Farm, disk: StorageExecutor) -> AsyncIterator[JobIndex]:
+def patient_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher that is only slow, as on a busy machine, is not replaced."""
+    monkeypatch.setattr(supervisor, "SILENCE_TIMEOUT_S", 60.0)
+
+
+@pytest.fixture
+async def watched(farm: Farm, disk: StorageExecutor, patient_supervisor: None) -> AsyncIterator[JobIndex]:
     """A healthy index with events that polls so rarely that only events show changes."""
     farm.put("anchor")
     index = make_index(disk, JobsRoot(farm.root), watch=WatchMode.EVENTS, poll_interval=1000)
@@ -189,6 +196,7 @@ async def test_30000_changes_in_a_burst_are_all_noticed(farm: Farm, watched: Job
     await until(lambda: all(entry.snapshot.job.details.attempt == 99 for entry in jobs))
 
 
+@pytest.mark.usefixtures("patient_supervisor")
 async def test_changes_whose_events_a_stopped_watcher_lost_are_found(
     farm: Farm, disk: StorageExecutor
 ) -> None:

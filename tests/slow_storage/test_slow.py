@@ -162,8 +162,11 @@ async def test_index_continues_after_many_stuck_threads_return(
         # Calls that ran when the limit was reached can hang, too.
         return await stuck(service) >= MAX_HANGING_CALLS
 
+    async def good() -> bytes:
+        return (await service.download("good")).body
+
     await wait_for_answer(index_stops_reading, expected=True)
-    assert (await service.download("good")).body == FILM
+    await wait_for_answer(good, FILM)  # on a busy machine, its own deadline can pass too
     for job_id in jobs:
         make_job(job_id, status="rendering", progress=50)
     storage.clear_faults()

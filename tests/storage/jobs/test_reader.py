@@ -237,9 +237,9 @@ def test_record_that_grows_past_the_limit_while_it_is_read_is_refused(make_job: 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A clock that a test can advance: `later[0]` nanoseconds after the true time."""
-    ahead, now = [0], time.time_ns
-    monkeypatch.setattr(time, "time_ns", lambda: now() + ahead[0])
+    """A clock that only a test advances: `later[0]` nanoseconds after its start."""
+    ahead, start = [0], time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: start + ahead[0])
     return ahead
 
 
@@ -261,7 +261,7 @@ def test_stable_unchanged_record_is_not_read_again(
     root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
 ) -> None:
     make_job()
-    later[0] = 3_000_000_000
+    later[0] = 60_000_000_000
     known = root.read("job-1")
     assert known.is_stable
     reads.clear()
@@ -274,7 +274,7 @@ def test_replaced_record_is_read(
     root: JobsRoot, make_job: MakeJob, later: list[int], *, settled: bool
 ) -> None:
     folder = make_job(owner="anna")
-    later[0] = 3_000_000_000 if settled else 0
+    later[0] = 60_000_000_000 if settled else 0
     known = root.read("job-1")
     assert known.is_stable is settled
     make_job(owner="bert")
@@ -293,7 +293,7 @@ def test_change_within_the_timestamp_granularity_is_noticed(
     path.write_bytes(path.read_bytes().replace(b"anna", b"bert"))
     changed = root.read("job-1", known)
     assert changed.job.owner == "bert"
-    later[0] = 3_000_000_000
+    later[0] = 60_000_000_000
     assert root.read("job-1", changed).is_stable
 
 
@@ -303,9 +303,10 @@ def test_record_is_stable_two_seconds_after_its_last_change(
     path = make_job() / "status.json"
     os.utime(path, (0, 0))
     assert not root.read("job-1").is_stable, "ctime counts as well"
-    later[0] = 1_800_000_000
+    changed = path.stat().st_ctime_ns - time.time_ns()
+    later[0] = changed + 1_800_000_000
     assert not root.read("job-1").is_stable
-    later[0] = 2_500_000_000
+    later[0] = changed + 2_500_000_000
     assert root.read("job-1").is_stable
     os.utime(path, (0, time.time() + 60))
     assert not root.read("job-1").is_stable, "a timestamp in the future proves nothing"
@@ -318,7 +319,7 @@ def test_time_is_taken_before_the_bytes_are_read(
     pread = os.pread
 
     def slow(fd: int, size: int, start: int) -> bytes:
-        later[0] = 3_000_000_000
+        later[0] = 60_000_000_000
         return pread(fd, size, start)
 
     monkeypatch.setattr(os, "pread", slow)
@@ -329,7 +330,7 @@ def test_added_or_removed_output_is_noticed_with_an_unchanged_record(
     root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
 ) -> None:
     folder = make_job(output=b"film")
-    later[0] = 3_000_000_000
+    later[0] = 60_000_000_000
     first = root.read("job-1")
     assert first.output_version
     reads.clear()
@@ -347,7 +348,7 @@ def test_new_version_of_an_output_is_noticed_with_an_unchanged_record(
     root: JobsRoot, make_job: MakeJob, later: list[int], reads: list[int]
 ) -> None:
     folder = make_job(output=b"film")
-    later[0] = 3_000_000_000
+    later[0] = 60_000_000_000
     first = root.read("job-1")
     assert root.read("job-1", first) is first
     put(folder / "output" / "film.mp4", b"mlif")
