@@ -18,11 +18,12 @@ TOKEN: Final = ("token", "anna-1")
 
 
 def shorten_times(monkeypatch: pytest.MonkeyPatch, *, lease_s: float = 20.0) -> None:
-    """Look for Redis every 50 ms, and extend leases four times before they expire, every 0.2 s at least."""
+    """Look for Redis every 50 ms, and extend leases four times before they expire, every 0.2 s at least.
+
+    Calls wait for Redis as long as `set_waits` has set.
+    """
     monkeypatch.setattr(connection, "PROBE_INTERVAL_S", 0.05)
-    monkeypatch.setattr(connection, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(slot_leases, "RETRY_INTERVAL_S", 0.05)
-    monkeypatch.setattr(slot_leases, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(slot_leases, "LEASE_S", lease_s)
     monkeypatch.setattr(slot_leases, "EXTEND_INTERVAL_S", min(lease_s / 4, 0.2))
 

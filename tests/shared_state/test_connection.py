@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from jobsvc.shared_state import connection as connection_module
 from jobsvc.shared_state.connection import (
     MAX_CONNECTIONS,
+    TIMEOUT_S,
     WAIT_S,
     SharedStateConnection,
     SharedStateUnavailable,
@@ -25,7 +26,7 @@ from tests.eventually import until
 from tests.programs.certificates import create_certificate
 from tests.programs.external_programs import needs
 from tests.programs.redis_server import RedisServer, redis_server
-from tests.shared_state.connecting import CountingConnection, connected
+from tests.shared_state.connecting import CountingConnection, connected, set_waits
 
 pytestmark = needs("redis-server")
 
@@ -33,8 +34,9 @@ Logged = list[dict[str, Any]]
 
 
 @pytest.fixture(autouse=True)
-def _probe_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def _probe_often_and_patiently(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "PROBE_INTERVAL_S", 0.05)
+    set_waits(monkeypatch)
 
 
 @pytest.fixture
@@ -98,7 +100,10 @@ async def test_calls_succeed_again_after_redis_was_killed_and_restarted(
 
 @pytest.mark.alone
 @pytest.mark.both_loops
-async def test_hanging_redis_delays_callers_once(redis: RedisServer, logged: Logged) -> None:
+async def test_hanging_redis_delays_callers_once(
+    redis: RedisServer, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_waits(monkeypatch, WAIT_S, TIMEOUT_S)
     async with connected(redis.url) as connection:
         redis.pause()
         began = time.monotonic()
@@ -121,7 +126,7 @@ async def test_redis_that_hangs_and_comes_back_at_once_leaves_no_call(redis: Red
         late: list[bool] = []
         redis.pause()
         with pytest.raises(SharedStateUnavailable):
-            await connection.call(lambda: record(ping_of(connection)(), late))
+            await connection.call(lambda: record(ping_of(connection)(), late), wait_s=0.1)
         redis.resume()
         await until(lambda: late == [True])
         await until(lambda: not connection._left_calls)
@@ -132,7 +137,7 @@ async def test_redis_that_hangs_and_comes_back_at_once_leaves_no_call(redis: Red
 async def test_operation_of_a_cancelled_caller_is_completed(redis: RedisServer) -> None:
     async with connected(redis.url) as connection:
         late: list[bool] = []
-        operation = connection.call(lambda: record(ping_of(connection)(), late), wait_s=5)
+        operation = connection.call(lambda: record(ping_of(connection)(), late))
         caller = asyncio.ensure_future(operation)
         await asyncio.sleep(0)
         caller.cancel()
@@ -141,7 +146,9 @@ async def test_operation_of_a_cancelled_caller_is_completed(redis: RedisServer) 
         assert connection.is_up
 
 
-async def test_busy_event_loop_is_no_outage(redis: RedisServer) -> None:
+async def test_busy_event_loop_is_no_outage(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_waits(monkeypatch, WAIT_S)
+
     async def work() -> None:
         while True:
             time.sleep(0.04)  # noqa: ASYNC251 - the event loop is to be busy
@@ -157,21 +164,25 @@ async def test_busy_event_loop_is_no_outage(redis: RedisServer) -> None:
 
 async def test_thousands_of_callers_share_few_connections(redis: RedisServer) -> None:
     async with connected(redis.url) as connection:
-        calls = [connection.call(ping_of(connection), wait_s=10) for _ in range(3000)]
+        calls = [connection.call(ping_of(connection)) for _ in range(3000)]
         assert all(await asyncio.gather(*calls))
         clients = await connection.call(lambda: connection.client.info("clients"))
         assert clients["connected_clients"] <= MAX_CONNECTIONS + 1
 
 
-async def test_slow_redis_is_not_used_until_it_is_fast(redis: RedisServer, logged: Logged) -> None:
+async def test_slow_redis_is_not_used_until_it_is_fast(
+    redis: RedisServer, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
     delay = [0.0]
     async with slow_link(redis.port, delay) as url, connected(url) as connection:
         assert await ping(connection)
         delay[0] = 0.3
+        set_waits(monkeypatch, WAIT_S)
         await until(lambda: not connection.is_up)
         await asyncio.sleep(1)  # several probes
         assert not connection.is_up
         delay[0] = 0.0
+        set_waits(monkeypatch)
         await until(lambda: connection.is_up)
     assert events(logged) == ["shared-state-up", "shared-state-down", "shared-state-up"]
 
@@ -320,7 +331,8 @@ async def test_unexpected_exception_is_an_outage_too(redis: RedisServer) -> None
         assert not connection.is_up
 
 
-async def test_nothing_runs_on_after_the_end(redis: RedisServer) -> None:
+async def test_nothing_runs_on_after_the_end(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_waits(monkeypatch, WAIT_S, TIMEOUT_S)
     before = asyncio.all_tasks()
     async with connected(redis.url) as connection:
         redis.pause()

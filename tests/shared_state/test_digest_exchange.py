@@ -14,7 +14,7 @@ from jobsvc.shared_state.digest_exchange import DigestExchange
 from tests.eventually import until, until_equal
 from tests.programs.external_programs import needs
 from tests.programs.redis_server import RedisServer, redis_server
-from tests.shared_state.connecting import CountingConnection, connected
+from tests.shared_state.connecting import CountingConnection, connected, set_waits
 
 pytestmark = needs("redis-server")
 
@@ -22,8 +22,7 @@ pytestmark = needs("redis-server")
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PROBE_INTERVAL_S", 0.05)
-    monkeypatch.setattr(connection, "TIMEOUT_S", 0.3)
-    monkeypatch.setattr(digest_exchange, "TIMEOUT_S", 0.3)
+    set_waits(monkeypatch)
     monkeypatch.setattr(digest_exchange, "INTERVAL_S", 0.02)
 
 
@@ -76,7 +75,10 @@ async def test_new_process_receives_digests_from_before_its_start(redis: RedisSe
 
 
 @pytest.mark.parametrize("outage", ["killed", "paused"])
-async def test_digests_published_in_an_outage_are_sent_afterwards(redis: RedisServer, outage: str) -> None:
+async def test_digests_published_in_an_outage_are_sent_afterwards(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, outage: str
+) -> None:
+    set_waits(monkeypatch, 0.1, 0.3)
     async with process(redis) as one, process(redis) as other:
         one.exchange.publish("job-1", b"first")
         await until(lambda: other.received)
@@ -111,10 +113,12 @@ async def test_one_process_sends_all_that_it_knows_if_redis_has_nothing(redis: R
 
 async def test_unsent_digests_are_bounded(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digest_exchange, "MAX_UNSENT", 3)
+    set_waits(monkeypatch, 0.1, 0.3)
     redis.pause()
     async with process(redis) as one:
         for number in range(10):
             one.exchange.publish(f"job-{number}", b"digest")
+        set_waits(monkeypatch)
         redis.resume()
         await until(lambda: [key for key, _ in one.received] == ["job-7", "job-8", "job-9"])
 
@@ -122,7 +126,7 @@ async def test_unsent_digests_are_bounded(redis: RedisServer, monkeypatch: pytes
 async def test_one_process_hashes_a_file_until_its_claim_expires(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digest_exchange, "CLAIM_S", 0.3)
+    monkeypatch.setattr(digest_exchange, "CLAIM_S", 3)
     async with process(redis) as one, process(redis) as other:
         assert [await one.exchange.claim("job-1", b"v") for _ in range(2)] == [True, True]
         assert not await other.exchange.claim("job-1", b"v")

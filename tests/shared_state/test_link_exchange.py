@@ -19,6 +19,7 @@ from jobsvc.storage.state.link_record import IssuedLink
 from tests.eventually import pause, until
 from tests.programs.external_programs import needs
 from tests.programs.redis_server import RedisServer, redis_server
+from tests.shared_state.connecting import set_waits
 
 pytestmark = needs("redis-server")
 
@@ -55,6 +56,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_exchange, "SYNC_INTERVAL_S", 0.05)
+    set_waits(monkeypatch)
 
 
 async def revoke(server: RedisServer, *links: str) -> None:

@@ -17,6 +17,7 @@ from tests.eventually import pause
 from tests.programs.external_programs import needs
 from tests.programs.redis_server import RedisServer, redis_server
 from tests.programs.service_runner import Service
+from tests.shared_state.connecting import set_waits
 
 pytestmark = needs("redis-server")
 
@@ -24,6 +25,7 @@ pytestmark = needs("redis-server")
 @pytest.fixture
 def redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
     monkeypatch.setattr(connection_module, "PROBE_INTERVAL_S", 0.05)
+    set_waits(monkeypatch)
     with redis_server(tmp_path) as server:
         yield server
 

@@ -15,6 +15,7 @@ import pytest
 from tests.eventually import until, until_equal
 from tests.programs.external_programs import needs
 from tests.programs.redis_server import RedisServer, redis_server
+from tests.shared_state.connecting import set_waits
 from tests.shared_state.slot_processes import TOKEN, SlotProcess, shorten_times, slot_process
 
 pytestmark = needs("redis-server")
@@ -23,6 +24,7 @@ pytestmark = needs("redis-server")
 @pytest.fixture(autouse=True)
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_times(monkeypatch)
+    set_waits(monkeypatch)
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ async def test_released_slot_is_free_for_another_process(two: tuple[SlotProcess,
 async def test_slots_of_a_killed_process_are_free_once_their_leases_expire(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shorten_times(monkeypatch, lease_s=0.6)
+    shorten_times(monkeypatch, lease_s=3)
     async with slot_process(redis) as other:
         async with slot_process(redis) as killed:
             assert [await killed.take() for _ in range(3)] == [None] * 3
@@ -69,11 +71,11 @@ async def test_slots_of_a_killed_process_are_free_once_their_leases_expire(
 async def test_slots_of_a_running_process_do_not_expire(
     two: tuple[SlotProcess, SlotProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shorten_times(monkeypatch, lease_s=1.2)
+    shorten_times(monkeypatch, lease_s=3)
     one, other = two
     assert [await one.take() for _ in range(3)] == [None] * 3
     started_at = monotonic()
-    while monotonic() - started_at < 1.8:
+    while monotonic() - started_at < 4.5:
         assert await other.take() == "token"
         await asyncio.sleep(0.02)
 
@@ -102,8 +104,9 @@ async def test_leases_are_added_again_before_a_restarted_redis_is_used(
 
 
 async def test_slots_taken_and_released_while_redis_hangs_are_right_afterwards(
-    redis: RedisServer, two: tuple[SlotProcess, SlotProcess]
+    redis: RedisServer, two: tuple[SlotProcess, SlotProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    set_waits(monkeypatch, 0.1, 0.3)
     one, other = two
     assert [await one.take(), await other.take()] == [None, None]
     redis.pause()
@@ -121,9 +124,10 @@ async def test_slots_taken_and_released_while_redis_hangs_are_right_afterwards(
 
 
 async def test_response_that_is_late_leases_a_slot_once(
-    redis: RedisServer, two: tuple[SlotProcess, SlotProcess]
+    redis: RedisServer, two: tuple[SlotProcess, SlotProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = two
+    monkeypatch.setattr(one.state, "wait_s", 0.1)
     redis.pause()
     assert await one.take() is None
     assert one.state.is_up  # nothing has failed yet
@@ -149,7 +153,10 @@ async def test_slot_of_a_canceled_request_is_removed(
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_nothing_is_lost_or_held_twice_after_random_faults(redis: RedisServer, seed: int) -> None:
+async def test_nothing_is_lost_or_held_twice_after_random_faults(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    set_waits(monkeypatch, 0.1, 0.3)
     choose = random.Random(seed)  # noqa: S311 - it chooses faults
     async with AsyncExitStack() as stack:
         processes = [await stack.enter_async_context(slot_process(redis)) for _ in range(3)]

@@ -22,6 +22,7 @@ from tests.eventually import pause, until_equal
 from tests.programs.external_programs import needs
 from tests.programs.redis_server import RedisServer, redis_server
 from tests.programs.service_runner import Service
+from tests.shared_state.connecting import set_waits
 
 pytestmark = needs("redis-server")
 
@@ -42,6 +43,7 @@ def serve_two(serve: Serve, redis: RedisServer, monkeypatch: pytest.MonkeyPatch)
     """Start two services with one Redis; the settings are those of both."""
     monkeypatch.setattr(connection, "PROBE_INTERVAL_S", 0.1)
     monkeypatch.setattr(digest_exchange, "INTERVAL_S", 0.05)
+    set_waits(monkeypatch)
 
     async def start(**settings: object) -> tuple[Service, Service]:
         one = await serve(shared_state=redis.url, instance="one", **settings)
@@ -127,8 +129,15 @@ async def test_streams_and_long_polls_of_a_token_are_limited_at_all_services_tog
 
 @pytest.mark.parametrize("outage", ["killed", "paused"])
 async def test_downloads_begun_in_an_outage_of_redis_count_everywhere_afterwards(
-    serve_two: Pair, large: None, make_token: MakeToken, redis: RedisServer, outage: str
+    serve_two: Pair,
+    large: None,
+    make_token: MakeToken,
+    redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    outage: str,
 ) -> None:
+    if outage == "paused":
+        set_waits(monkeypatch, 0.1, 1)
     token, target = make_token(), "/api/jobs/large/download"
     one, other = await serve_two(max_downloads_per_token=2)
     async with AsyncExitStack() as stack:
