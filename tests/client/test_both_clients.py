@@ -188,7 +188,7 @@ async def test_wait_ends_after_its_timeout(serve: Serve, make_job: MakeJob, conn
     make_job()
     client = await connect(await serve())
     with pytest.raises(WaitTimeout) as error:
-        await client.wait("job-1", timeout=0.05)
+        await client.wait("job-1", timeout=2)
     assert [job.id for job in error.value.jobs] == ["job-1"]
 
 

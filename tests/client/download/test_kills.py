@@ -94,6 +94,7 @@ def covered(parts: Iterator[tuple[int, int]]) -> int:
     return total
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 async def test_killed_download_is_continued(
     start_process: StartProcess, make_job: MakeJob, jobs_root: Path, tmp_path: Path

@@ -95,10 +95,12 @@ def _receive(connection: ScriptedConnection) -> None:
     connection.socket.recv(1)
 
 
-@pytest.mark.parametrize("ending", [_receive, then(_receive, reset), silence])
-def test_handshake_that_does_not_end_is_an_error(ending: Step) -> None:
+@pytest.mark.parametrize(
+    ("ending", "timeout_s"), [(_receive, 10.0), (then(_receive, reset), 10.0), (silence, 2.0)]
+)
+def test_handshake_that_does_not_end_is_an_error(ending: Step, timeout_s: float) -> None:
     with ScriptedServer([], on_accept=ending) as server:
-        failure(settings_of(f"https://localhost:{server.port}", timeout_s=0.2))
+        failure(settings_of(f"https://localhost:{server.port}", timeout_s=timeout_s))
 
 
 def test_body_that_ends_with_the_tcp_connection_is_an_error(certificates: Path, tls: ssl.SSLContext) -> None:

@@ -238,8 +238,8 @@ async def test_read_ends_after_its_own_timeout() -> None:
 
 async def test_timeout_of_the_request_replaces_that_of_the_settings() -> None:
     async with prepared(b"", then="hold") as server, transport_to(server.port) as sender:
-        with pytest.raises(ConnectionFailed, match=r"sent no response within 1 s"):
-            await sender.send(Request("/x", timeout=1))
+        with pytest.raises(ConnectionFailed, match=r"sent no response within 2 s"):
+            await sender.send(Request("/x", timeout=2))
 
 
 async def test_cancelled_request_closes_its_connection() -> None:
@@ -287,7 +287,7 @@ async def test_response_that_is_too_large_is_an_error(monkeypatch: pytest.Monkey
 )
 async def test_errors_are_those_of_the_blocking_transport(response: bytes, then: str) -> None:
     async with prepared(response, then=then) as server:
-        timeout_s = 1.0 if then == "hold" else 20.0
+        timeout_s = 2.0 if then == "hold" else 20.0
         settings = ConnectionSettings(f"http://127.0.0.1:{server.port}", "secret", timeout=timeout_s)
         blocking = HttpTransport(settings)
         with pytest.raises(ConnectionFailed) as blocking_error:
@@ -309,7 +309,7 @@ async def test_invalid_chunk_after_others_ends_the_read() -> None:
     """After the timeout: aiohttp 3.14 does not report it to who reads the body."""
     async with (
         prepared(CHUNKED + b"1\r\na\r\n", then="hold") as server,
-        transport_to(server.port, timeout_s=1) as sender,
+        transport_to(server.port, timeout_s=3) as sender,
     ):
         stream = await sender.open(Request("/x"))
         assert await stream.read() == b"a"

@@ -33,7 +33,7 @@ async def test_sync_has_all_files_in_the_end(
     proxy.replace_output = lambda: random.choice(cases).replace()
 
     def sync() -> None:
-        with Client(f"http://127.0.0.1:{proxy.port}", service.token, timeout=1.0, retries=1) as client:
+        with Client(f"http://127.0.0.1:{proxy.port}", service.token, retries=1) as client:
             list(client.sync(to))
 
     to.mkdir()

@@ -108,7 +108,7 @@ async def test_failed_download_is_continued(serve: Serve, make_job: MakeJob, tmp
     make_job(output=FILM)
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
-        with client(service, proxy.port, retries=0, timeout=1.5) as own, pytest.raises(ConnectionFailed):
+        with client(service, proxy.port, retries=0, timeout=3) as own, pytest.raises(ConnectionFailed):
             await asyncio.to_thread(own.download, "job-1", tmp_path / "to.mp4")
     (result,) = await download(service, tmp_path / "to.mp4")
     assert result.resumed_from > 0
@@ -119,7 +119,7 @@ async def test_part_of_a_replaced_file_is_discarded(serve: Serve, make_job: Make
     make_job(output=FILM)
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
-        with client(service, proxy.port, retries=0, timeout=1.5) as own, pytest.raises(ConnectionFailed):
+        with client(service, proxy.port, retries=0, timeout=3) as own, pytest.raises(ConnectionFailed):
             await asyncio.to_thread(own.download, "job-1", tmp_path / "to.mp4")
     new = os.urandom(len(FILM))
     make_job(output=new)
@@ -135,7 +135,7 @@ async def test_renamed_download_continues_its_own_part_file(
     (tmp_path / "to.mp4").write_bytes(b"mine")
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
-        with client(service, proxy.port, retries=0, timeout=1.5) as own, pytest.raises(ConnectionFailed):
+        with client(service, proxy.port, retries=0, timeout=3) as own, pytest.raises(ConnectionFailed):
             await asyncio.to_thread(own.download, "job-1", tmp_path / "to.mp4", exists="rename")
     (result,) = await download(service, tmp_path / "to.mp4", exists="rename")
     assert result.path == tmp_path / "to-1.mp4"
@@ -146,7 +146,7 @@ async def test_two_downloads_of_the_same_file(serve: Serve, make_job: MakeJob, t
     make_job(output=FILM)
     service = await serve()
     async with faulty_proxy(FaultyProxy(service.port, always=[stall_bodies])) as proxy:
-        with client(service, proxy.port, retries=0, timeout=1.5) as first:
+        with client(service, proxy.port, retries=0, timeout=5) as first:
             begun = threading.Event()
             running = asyncio.ensure_future(
                 asyncio.to_thread(
@@ -161,15 +161,22 @@ async def test_two_downloads_of_the_same_file(serve: Serve, make_job: MakeJob, t
 
 
 PROGRAM = """
-import sys
+import os, signal, sys
 from jobsvc.client import Client
 from jobsvc.client.download import source
 from jobsvc.client.download.local import part_file
 source.PARALLEL_SIZE, source.MAX_SEGMENT, source.CHUNK = 1_000_000, 2_000_000, 100_000
 part_file.CHUNK = 100_000
-url, token, to = sys.argv[1:]
+url, token, to, end = sys.argv[1:]
+write = part_file.PartFile._write_record
+def write_and_die(part):
+    write(part)
+    os.kill(os.getpid(), signal.SIGKILL)
+if end == "killed":
+    part_file.PartFile._write_record = write_and_die
 Client(url, token).download("job-1", to)
 """
+"""Downloads; the process can be killed when it has written its first record."""
 
 
 def test_killed_downloads_are_continued(
@@ -178,15 +185,11 @@ def test_killed_downloads_are_continued(
     film = os.urandom(20_000_000)
     make_job(output=film)
     service = start_process()
-    command = [sys.executable, "-c", PROGRAM, f"http://127.0.0.1:{service.port}", service.token or ""]
-    record = tmp_path / "to.mp4.part.json"
+    address = (f"http://127.0.0.1:{service.port}", service.token or "")
+    command = [sys.executable, "-c", PROGRAM, *address, str(tmp_path / "to.mp4")]
     for _ in range(3):
-        with subprocess.Popen([*command, str(tmp_path / "to.mp4")]) as process:
-            before = record.stat().st_mtime_ns if record.exists() else 0
-            while process.poll() is None and (not record.exists() or record.stat().st_mtime_ns == before):
-                time.sleep(0.001)
-            process.send_signal(signal.SIGKILL)
-    subprocess.run([*command, str(tmp_path / "to.mp4")], check=True)
+        assert subprocess.run([*command, "killed"], check=False).returncode == -signal.SIGKILL
+    subprocess.run([*command, "completed"], check=True)
     assert (tmp_path / "to.mp4").read_bytes() == film
     assert names(tmp_path, "to*") == ["to.mp4"]
 
