@@ -317,10 +317,10 @@ def interrupt_check(root: Path) -> int:
     """Interrupt a check while it writes; return its exit code."""
     words = [sys.executable, "-m", "jobsvc", "check", str(root), "--probe-write"]
     with subprocess.Popen(words, cwd=PROJECT, stdout=subprocess.PIPE) as process:
-        wait_until(lambda: os.listdir(root), 20)  # noqa: PTH208 - the names are all that is wanted
+        wait_until(lambda: os.listdir(root) or process.poll() is not None, 30)  # noqa: PTH208 - the names are all that is wanted
         assert all(name.startswith(".jobsvc-probe-") for name in os.listdir(root))  # noqa: PTH208 - likewise
         process.send_signal(signal.SIGTERM)
-        return process.wait(10)
+        return process.wait(30)
 
 
 def test_interrupted_check_leaves_nothing_behind(root: Path) -> None:

@@ -88,7 +88,7 @@ def _pasted(text: str, folder: Path) -> dict[str, subprocess.CompletedProcess[st
         if command.startswith(("links=", "link=")):
             first.append(command)
         if command.endswith("$api/events"):  # this one lasts
-            command = command.replace("curl ", "curl --max-time 1 ")  # noqa: PLW2901 - reported in the results
+            command = command.replace("curl ", "curl --max-time 5 ")  # noqa: PLW2901 - reported in the results
         script = "\n".join([*first, command])
         results[command] = subprocess.run(
             ["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=150, check=False
@@ -111,7 +111,7 @@ def test_every_printed_command_works_when_pasted(tmp_path: Path) -> None:
         assert process.stdout is not None
         results = _pasted(_until(process.stdout, "Ctrl-C stops the demo"), folder)
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(30)
     assert len(results) == 11
     for command, result in results.items():
         lasts = "--max-time" in command
@@ -160,7 +160,7 @@ def test_demo_renders_a_film_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         status, film = _get(text, "live-render-0001/download")
         assert (status, film[4:8]) == (200, b"ftyp")
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        process.wait(30)
     assert process.returncode == 0
     assert list(scratch.iterdir()) == []
 

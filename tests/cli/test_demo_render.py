@@ -74,7 +74,8 @@ def _versions(root: Path, farm: DemoFarm) -> list[tuple[Job, bool]]:
 
 @needs_ffmpeg
 def test_render_completes_and_its_record_is_always_readable(tmp_path: Path) -> None:
-    seen = _versions(tmp_path, _farm(tmp_path))
+    # Three seconds of film, in real time: a process can be stopped for one of them.
+    seen = _versions(tmp_path, _farm(tmp_path, frames=75))
     jobs = [job for job, _ in seen]
     states = list(dict.fromkeys(job.status for job in jobs))
     assert states == [Status.QUEUED, Status.RENDERING, Status.COMPLETED]
@@ -82,7 +83,7 @@ def test_render_completes_and_its_record_is_always_readable(tmp_path: Path) -> N
     assert jobs == sorted(jobs, key=lambda job: (job.progress, job.details.frames_done, job.updated_order))
     assert all(job.progress < 100 for job in jobs[:-1])
     assert all(there for job, there in seen if job.status is Status.COMPLETED)
-    assert jobs[-1].details.frames_done == jobs[-1].details.frames_total == 30
+    assert jobs[-1].details.frames_done == jobs[-1].details.frames_total == 75
     film = (tmp_path / "live-1/output/live-1.mp4").read_bytes()
     assert film[4:8] == b"ftyp"
     assert film.find(b"moov") < film.find(b"mdat"), "plays while it loads"

@@ -34,16 +34,34 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield running
 
 
-def completed(service: Process, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def patient_jobsvc(tmp_path: Path) -> Path:
+    """The command, which waits for the service for long, because the machine may be busy."""
+    program = tmp_path / "bin" / "jobsvc"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "from jobsvc.cli import main\n"
+        "from jobsvc.cli.client import completion\n"
+        "completion.ANSWER_TIMEOUT_S = 20.0\n"
+        "main(prog_name='jobsvc')\n"
+    )
+    program.chmod(0o755)
+    return program
+
+
+def completed(
+    service: Process, *words: str, program: Path | str = JOBSVC, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Complete the last word as bash does."""
     asked = {"_JOBSVC_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words)}
     return subprocess.run(
-        [JOBSVC],
+        [program],
         env={**os.environ, **variables(service), **asked, "COMP_CWORD": str(len(words) - 1), **environment},
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -58,8 +76,8 @@ def test_script_for_another_shell_is_wrong_use(run: RunClient) -> None:
     assert run("completion", "csh").exit_code == 2
 
 
-def test_job_ids_are_those_of_the_service(service: Process) -> None:
-    done = completed(service, "jobsvc", "status", "shot")
+def test_job_ids_are_those_of_the_service(service: Process, patient_jobsvc: Path) -> None:
+    done = completed(service, "jobsvc", "status", "shot", program=patient_jobsvc)
     assert (done.stdout, done.stderr) == ("plain,shot-0100\nplain,shot-0110\n", "")
 
 
@@ -70,26 +88,29 @@ def test_commands_and_options_of_the_service_are_completed(service: Process) -> 
     assert completed(service, "jobsvc", "config", "show", "--state-dir", "/var").stdout == "dir,/var\n"
 
 
-def test_only_jobs_of_useful_states_are_completed(service: Process) -> None:
-    assert completed(service, "jobsvc", "wait", "shot").stdout == "plain,shot-0100\n"
-    assert completed(service, "jobsvc", "link", "shot").stdout == "plain,shot-0110\n"
+def test_only_jobs_of_useful_states_are_completed(service: Process, patient_jobsvc: Path) -> None:
+    for command, job_id in (("wait", "shot-0100"), ("link", "shot-0110")):
+        done = completed(service, "jobsvc", command, "shot", program=patient_jobsvc)
+        assert done.stdout == f"plain,{job_id}\n"
 
 
-def test_options_of_the_connection_count(service: Process) -> None:
-    found = completed(
-        service, "jobsvc", "status", "--url", variables(service)["JOBSVC_URL"], "t", JOBSVC_URL=""
-    )
+def test_options_of_the_connection_count(service: Process, patient_jobsvc: Path) -> None:
+    words = ("jobsvc", "status", "--url", variables(service)["JOBSVC_URL"], "t")
+    found = completed(service, *words, program=patient_jobsvc, JOBSVC_URL="")
     assert found.stdout == "plain,title\n"
 
 
-def test_bash_completes_with_the_printed_script(service: Process, run: RunClient, tmp_path: Path) -> None:
+def test_bash_completes_with_the_printed_script(
+    service: Process, run: RunClient, tmp_path: Path, patient_jobsvc: Path
+) -> None:
     script = tmp_path / "completion.bash"
     script.write_text(run("completion", "bash").stdout)
     lines = (
         f". {script}; COMP_WORDS=(jobsvc status shot-01); COMP_CWORD=2;"
         " _jobsvc_completion jobsvc; echo ${COMPREPLY[@]}"
     )
-    environment = {**os.environ, **variables(service), "PATH": f"{JOBSVC.parent}:{os.environ['PATH']}"}
+    path = f"{patient_jobsvc.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, **variables(service), "PATH": path}
     done = subprocess.run(["bash", "-c", lines], env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("shot-0100 shot-0110\n", "")
 
@@ -153,8 +174,11 @@ def test_state_of_a_job_adds_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert item.help == "x plain other \\x1b[2J"
 
 
-def test_commands_of_link_and_options_of_a_created_link_are_completed(service: Process) -> None:
+def test_commands_of_link_and_options_of_a_created_link_are_completed(
+    service: Process, patient_jobsvc: Path
+) -> None:
     assert completed(service, "jobsvc", "link", "re").stdout == "plain,revoke\n"
     assert completed(service, "jobsvc", "link", "--arch").stdout == "plain,--archive\n"
     assert completed(service, "jobsvc", "link", "shot-0110", "--arch").stdout == "plain,--archive\n"
-    assert completed(service, "jobsvc", "link", "create", "shot").stdout == "plain,shot-0110\n"
+    done = completed(service, "jobsvc", "link", "create", "shot", program=patient_jobsvc)
+    assert done.stdout == "plain,shot-0110\n"

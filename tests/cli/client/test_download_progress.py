@@ -27,12 +27,12 @@ async def command(
 
 
 async def slowly(exchange: Exchange) -> Answer:
-    """Send the bodies of files in a second."""
+    """Send the bodies of files in three seconds: a process can be stopped for one of them."""
     answer = await exchange.forward()
 
     async def body(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
-            await asyncio.sleep(len(piece) / SIZE)
+            await asyncio.sleep(3 * len(piece) / SIZE)
             yield piece
 
     if exchange.is_file and answer.has_body:

@@ -66,14 +66,14 @@ def test_failed_job_takes_precedence_over_a_canceled_one(run: RunClient) -> None
 
 
 def test_timeout_names_the_jobs_that_are_not_final(run: RunClient) -> None:
-    result = run("wait", "done", "rendering", "--timeout", "1s")
+    result = run("wait", "done", "rendering", "--timeout", "3s")
     assert result.exit_code == 124
     assert result.stdout.splitlines() == ["done  completed  100 %", "rendering  rendering  42 %"]
-    assert "jobsvc: Not finished after 1 s: rendering (rendering, 42 %)" in result.stderr
+    assert "jobsvc: Not finished after 3 s: rendering (rendering, 42 %)" in result.stderr
 
 
 def test_timeout_takes_precedence_over_a_failed_job(run: RunClient) -> None:
-    result = run("wait", "failed", "rendering", "--timeout", "1s")
+    result = run("wait", "failed", "rendering", "--timeout", "3s")
     assert result.exit_code == 124
     assert "jobsvc: failed failed: " in result.stderr
 
@@ -110,7 +110,7 @@ def test_json_has_the_jobs_in_the_order_of_the_arguments(run: RunClient) -> None
 
 
 def test_json_lines_are_written_after_a_timeout_too(run: RunClient) -> None:
-    result = run("wait", "rendering", "-o", "jsonl", "--timeout", "1s")
+    result = run("wait", "rendering", "-o", "jsonl", "--timeout", "3s")
     assert json.loads(result.stdout)["progress"] == 42
     assert result.exit_code == 124
 
@@ -148,7 +148,7 @@ def test_percentages_alone_are_not_written_often(
 
 
 def test_progress_can_be_turned_off(run: RunClient) -> None:
-    result = run("wait", "rendering", "-o", "id", "--timeout", "1s", JOBSVC_PROGRESS="never")
+    result = run("wait", "rendering", "-o", "id", "--timeout", "3s", JOBSVC_PROGRESS="never")
     assert (result.stdout, result.stderr.count("\n")) == ("", 1)
 
 

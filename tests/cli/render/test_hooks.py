@@ -21,7 +21,7 @@ from tests.eventually import wait_until
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory for jobs, which the commands use."""
     monkeypatch.setattr(farm, "STABLE_S", 0.01)
-    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 15)
     monkeypatch.setenv("JOBSVC_JOBS_ROOT", str(tmp_path))
     return tmp_path
 
@@ -100,7 +100,8 @@ def test_error_may_begin_with_a_hyphen(root: Path) -> None:
     assert record(root)["error"] == "-11: segmentation fault"
 
 
-def test_job_without_its_output_ends_as_failed(root: Path) -> None:
+def test_job_without_its_output_ends_as_failed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
     created("--output", "output/title.mp4")
     result = run("complete", "title")
     assert (result.exit_code, result.output) == (
