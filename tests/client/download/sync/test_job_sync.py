@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Event
@@ -35,7 +36,7 @@ from tests.clients.faulty_proxy import Answer as ProxyAnswer
 from tests.clients.faulty_proxy import Exchange, FaultyProxy, faulty_proxy
 from tests.clients.proxy_faults import flip_byte
 from tests.conftest import MakeJob, MakeToken, Serve, put
-from tests.eventually import pause, until
+from tests.eventually import pause, until, until_equal
 from tests.programs.service_runner import Service
 from tests.web.outputs.rendered import FILES, MEMBERS, render
 
@@ -99,7 +100,8 @@ EXPECTED: Final = {
 
 
 async def requests(service: Service) -> float:
-    """Return the number of requests to the API so far."""
+    """Return the number of requests to the API so far: downloads are counted after their last byte."""
+    await until_equal(partial(service.metric, "jobsvc_downloads_in_progress"), 0)
     lines = (await service.get("/metrics", token=None)).body.decode().splitlines()
     return sum(
         float(line.rpartition(" ")[2])
@@ -352,4 +354,4 @@ async def test_each_file_of_a_thousand_jobs_is_requested_once(
     await sync(service, to)
     assert content(to) == {f"job-{number}/film.mp4": f"film {number}".encode() for number in range(1000)}
     downloads = 'jobsvc_requests_total{code="200",method="GET",route="/api/jobs/{id}/files/{output}/{path}"}'
-    assert await service.metric(downloads) == len(content(to))
+    await until_equal(partial(service.metric, downloads), len(content(to)))
