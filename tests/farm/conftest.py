@@ -29,7 +29,13 @@ def read(jobs_root: Path) -> Read:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten how long the writer waits for outputs and failing storage."""
+    """Shorten how long the writer waits for outputs to be stable and for failing storage."""
     for name in ("STABLE_S", "RETRY_S"):
         monkeypatch.setattr(farm, name, 0.02)
-    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 15)
+
+
+@pytest.fixture
+def outputs_stay_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten how long the writer waits for outputs: there will be none."""
+    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)

@@ -29,6 +29,7 @@ def main(root: str, job_id: str, frames: int, pause: float) -> None:
     """Render one attempt."""
     farm = load_farm()
     farm.STABLE_S = 0.02
+    print("begins", flush=True)  # noqa: T201 - for the program that ends this one
     with farm.Job.create(root, owner="acme", job_id=job_id, output="output/film.mp4") as job:
         new = job.path / "output" / ".film.part"
         with new.open("wb") as film:

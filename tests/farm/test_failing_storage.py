@@ -132,6 +132,7 @@ def test_long_log_is_not_lost_while_storage_works(jobs_root: Path, monkeypatch: 
         assert log.stat().st_size == 10 * 3001
 
 
+@pytest.mark.usefixtures("outputs_stay_missing")
 def test_attempt_that_another_has_replaced_ends(
     jobs_root: Path, read: Read, caplog: pytest.LogCaptureFixture
 ) -> None:

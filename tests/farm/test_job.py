@@ -72,6 +72,7 @@ def test_block_completes_the_job(jobs_root: Path, read: Read) -> None:
     assert record["startedAt"] <= record["completedAt"] <= record["updatedAt"]
 
 
+@pytest.mark.usefixtures("outputs_stay_missing")
 @pytest.mark.parametrize(
     ("data", "message"),
     [(None, "output/title.mp4 is missing"), (b"", "output/title.mp4: title.mp4 is empty")],
@@ -88,8 +89,7 @@ def test_job_without_its_output_is_failed(
 
 
 def test_growing_output_is_awaited(jobs_root: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(farm, "STABLE_S", 0.1)
-    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 15)
+    monkeypatch.setattr(farm, "STABLE_S", 1)
     end = threading.Event()
 
     def grow(path: Path) -> None:
@@ -207,12 +207,14 @@ def test_log_consists_of_whole_lines(jobs_root: Path) -> None:
     assert (job.path / "render.log").read_bytes() == "one\ntwo\n\nTräume\n?\n".encode()
 
 
-def test_outputs_have_to_exist_too(jobs_root: Path, read: Read) -> None:
+def test_outputs_have_to_exist_too(jobs_root: Path, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     job = create(jobs_root)
     job.add_output("preview", "output/preview.jpg", role="preview")
     render(job)
-    with pytest.raises(JobError, match=r"preview\.jpg is missing"):
-        job.complete()
+    with monkeypatch.context() as patch:
+        patch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
+        with pytest.raises(JobError, match=r"preview\.jpg is missing"):
+            job.complete()
     with create(jobs_root) as job:
         job.add_output("preview", "output/preview.jpg", role="preview")
         render(job)
@@ -220,6 +222,7 @@ def test_outputs_have_to_exist_too(jobs_root: Path, read: Read) -> None:
     assert read()["outputs"] == [{"name": "preview", "path": "output/preview.jpg", "role": "preview"}]
 
 
+@pytest.mark.usefixtures("outputs_stay_missing")
 def test_missing_frames_fail_the_job(jobs_root: Path, read: Read) -> None:
     job = create(jobs_root, output=None)
     job.add_output("beauty", "output/beauty.####.exr", role="main", frames="1-5")

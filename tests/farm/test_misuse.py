@@ -124,6 +124,7 @@ def test_error_of_any_length_and_type_is_written(jobs_root: Path, read: Read) ->
     assert len(read()["error"]) == farm.MAX_TEXT
 
 
+@pytest.mark.usefixtures("outputs_stay_missing")
 def test_linked_output_does_not_complete_the_job(jobs_root: Path, tmp_path: Path, read: Read) -> None:
     (tmp_path / "film.mp4").write_bytes(b"film")
     with pytest.raises(JobError, match="symbolic link"), create(jobs_root, output="output/film.mp4") as job:

@@ -43,6 +43,7 @@ def test_hooks_at_the_same_time_lose_nothing(jobs_root: Path, read: Read) -> Non
     assert (record["status"], len(record["outputs"]), record["framesDone"]) == ("rendering", 8, 7)
 
 
+@pytest.mark.usefixtures("outputs_stay_missing")
 def test_job_that_another_program_has_ended_stays_so(
     jobs_root: Path, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from jobsvc import farm
 from tests.integrations.deadline_stand_in import JOB_ID, Deadline, deadline_with_plug_in
 
 
@@ -44,7 +45,8 @@ def test_job_without_output_names_is_completed(deadline: Deadline) -> None:
     assert deadline.send("JobFinished")["status"] == "completed"
 
 
-def test_output_that_is_missing_fails_the_job(deadline: Deadline) -> None:
+def test_output_that_is_missing_fails_the_job(deadline: Deadline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
     deadline.send("JobSubmitted")
     rendered = str(deadline.render("other.exr"))
     found = deadline.send(
@@ -54,7 +56,10 @@ def test_output_that_is_missing_fails_the_job(deadline: Deadline) -> None:
     assert "title.####.exr is missing" in deadline.listener.warnings[0]
 
 
-def test_output_directory_that_is_missing_fails_the_job(deadline: Deadline) -> None:
+def test_output_directory_that_is_missing_fails_the_job(
+    deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
     deadline.send("JobSubmitted")
     gone = str(deadline.folder / "gone")
     found = deadline.send("JobFinished", JobOutputDirectories=[gone], JobOutputFileNames=["title.####.exr"])

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from jobsvc import farm
 from tests.integrations.script_loader import load_script
 
 BRIDGE: Final = Path(__file__).parents[2] / "docs" / "integrations" / "opencue" / "jobsvc_opencue.py"
@@ -141,7 +142,10 @@ def test_killed_job_is_canceled(cue: OpenCue) -> None:
     assert cue.record(job, state=FINISHED)["status"] == "canceled"
 
 
-def test_job_without_output_is_failed(cue: OpenCue, caplog: pytest.LogCaptureFixture) -> None:
+def test_job_without_output_is_failed(
+    cue: OpenCue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(farm, "OUTPUT_TIMEOUT_S", 0.1)
     job = cue.submit()
     cue.record(job)
     assert cue.record(job, state=FINISHED, succeeded_frames=4)["status"] == "failed"
