@@ -25,7 +25,7 @@ from tests.clients.raw_http import Answer, Connection, Fields, connection
 from tests.eventually import until, wait_until
 
 PROJECT: Final = Path(__file__).parents[2]
-EXIT_TIMEOUT_S: Final = 5.0
+EXIT_TIMEOUT_S: Final = 15.0
 """No test's service should take this long to end."""
 
 
@@ -168,7 +168,7 @@ def start_service_process(
         stderr_file, "serve", *arguments, "--port", "0", "--state-dir", state_dir, module=module
     )
     try:
-        wait_until(lambda: b'"serving"' in stderr_file.read_bytes() or process.poll() is not None, 20)
+        wait_until(lambda: b'"serving"' in stderr_file.read_bytes() or process.poll() is not None, 30)
         serving = [line for line in stderr_file.read_bytes().splitlines() if b'"serving"' in line]
         assert serving, f"it ended with {process.returncode}:\n{stderr_file.read_text()}"
     except BaseException:

@@ -62,7 +62,7 @@ class Activated:
             )
         for number in (*numbers, *high):
             os.close(number)
-        wait_until(lambda: self.lines("serving") or self.process.poll() is not None, 20)
+        wait_until(lambda: self.lines("serving") or self.process.poll() is not None, 30)
 
     def lines(self, event: str) -> list[dict[str, object]]:
         return logged(self.stderr_file, event)
@@ -224,7 +224,7 @@ def test_unusable_descriptor_is_a_one_line_error(
 ) -> None:
     with make() as unusable:
         service = activate(unusable)
-    assert service.process.wait(10) == 2
+    assert service.process.wait(30) == 2
     [line] = service.lines("not-started")
     assert str(line["reason"]).startswith(f"descriptor 3 of LISTEN_FDS {reason}")
 
@@ -325,7 +325,7 @@ async def test_request_in_transit_at_sigterm_is_answered(
             answer = await link.ask("GET", "/healthz")
             assert (answer.status, closes(answer)) == (200, True)
             assert await link.ended()
-    assert service.process.wait(5) == 0
+    assert service.process.wait(15) == 0
 
 
 async def test_request_after_a_download_in_progress_at_sigterm_is_answered(
@@ -345,7 +345,7 @@ async def test_request_after_a_download_in_progress_at_sigterm_is_answered(
         answer = await link.ask("GET", "/healthz")
         assert (answer.status, closes(answer)) == (200, True)
         assert await link.ended()
-    assert service.process.wait(5) == 0
+    assert service.process.wait(15) == 0
 
 
 async def test_request_in_progress_at_sigterm_has_a_response_that_closes(
@@ -392,7 +392,7 @@ async def test_service_manager_is_notified(
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(path))
-        manager.settimeout(10)
+        manager.settimeout(30)
         service = activate(listening, NOTIFY_SOCKET=str(path))
         assert await asyncio.to_thread(manager.recv, 100) == b"READY=1"
         service.process.send_signal(signal.SIGTERM)

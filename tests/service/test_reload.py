@@ -146,7 +146,7 @@ async def test_sighup_applies_limits_to_requests_that_were_counted_before(
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(path))
-        manager.settimeout(10)
+        manager.settimeout(30)
         monkeypatch.setenv("NOTIFY_SOCKET", str(path))
         service = start_process("--config", config, "--watch", "poll")
         assert manager.recv(100) == b"READY=1"
