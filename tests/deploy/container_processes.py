@@ -20,7 +20,7 @@ from tests.programs.service_runner import PROJECT
 
 CONTAINERFILE: Final = (PROJECT / "deploy" / "container" / "Containerfile").read_text("utf-8")
 COMMAND_TIMEOUT_S: Final = 60.0
-EXIT_TIMEOUT_S: Final = 10.0
+EXIT_TIMEOUT_S: Final = 20.0
 
 
 def image_environment() -> dict[str, str]:

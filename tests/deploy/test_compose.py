@@ -21,7 +21,7 @@ import yaml
 from tests.conftest import job_maker
 from tests.deploy.container_processes import ContainerProcess, image_entrypoint, image_environment
 from tests.deploy.reverse_proxies import FILES
-from tests.eventually import pause, wait_until
+from tests.eventually import pause, until_equal, wait_until
 from tests.programs.external_programs import needs, without_coverage
 from tests.programs.ports import free_port
 from tests.programs.service_runner import PROJECT, Service
@@ -195,7 +195,7 @@ async def test_replicas_serve_through_caddy_and_share_redis(topology: Topology) 
         admitted += (await service.get("/api/jobs", token=topology.token)).status == 200
     assert 0.9 * LIST_BUDGET <= admitted <= 1.1 * LIST_BUDGET  # one budget, not one for each
     for service in services:
-        assert await service.metric("jobsvc_shared_state_up") == 1
+        await until_equal(partial(service.metric, "jobsvc_shared_state_up"), 1)
         assert await service.answer_count(500) == 0
 
 

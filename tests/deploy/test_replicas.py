@@ -96,7 +96,7 @@ async def test_client_gets_one_replica_with_the_lines_of_the_comment(
     front: Front, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=b"a film")
-    others = [make_token() for _ in range(10)]
+    others = [make_token() for _ in range(20)]
     behind = await front(sticky=True)
     for _ in range(10):
         assert (await behind.get(JOB)).status == 200
@@ -112,7 +112,7 @@ async def test_session_of_a_browser_gets_one_replica_with_the_lines_of_the_comme
     front: Front, make_job: MakeJob, make_token: MakeToken
 ) -> None:
     make_job(output=b"a film")
-    tokens = [make_token() for _ in range(10)]
+    tokens = [make_token() for _ in range(20)]
     behind = await front(sticky=True)
     cookies = [await cookie_of(behind, token) for token in tokens]
     for _ in range(10):

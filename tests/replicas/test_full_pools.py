@@ -6,6 +6,8 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.clients.raw_http import request
 from tests.conftest import MakeJob, StartProcess
 from tests.eventually import pause
@@ -38,6 +40,7 @@ async def answers_in_time(service: Service, target: str) -> None:
     assert time.monotonic() - started_at < LIMIT_S
 
 
+@pytest.mark.alone
 @needs("redis-server")
 async def test_probes_and_metrics_respond_beside_full_pools_while_redis_hangs(
     start_process: StartProcess, make_job: MakeJob, tmp_path: Path

@@ -99,7 +99,7 @@ async def test_reported_files_become_outputs(jobs_root: Path) -> None:
 
 async def test_progress_rises_while_it_renders(jobs_root: Path) -> None:
     process = await start(
-        jobs_root, "--frames", "1-4", "--output", "a.####.exr", *render("{output}", "4", "0.6")
+        jobs_root, "--frames", "1-8", "--output", "a.####.exr", *render("{output}", "8", "0.6")
     )
     seen: list[float] = []
     while process.returncode is None:
