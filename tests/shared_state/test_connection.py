@@ -164,7 +164,7 @@ async def test_busy_event_loop_is_no_outage(redis: RedisServer, monkeypatch: pyt
 
 async def test_thousands_of_callers_share_few_connections(redis: RedisServer) -> None:
     async with connected(redis.url) as connection:
-        calls = [connection.call(ping_of(connection)) for _ in range(3000)]
+        calls = [connection.call(ping_of(connection), wait_s=60) for _ in range(3000)]
         assert all(await asyncio.gather(*calls))
         clients = await connection.call(lambda: connection.client.info("clients"))
         assert clients["connected_clients"] <= MAX_CONNECTIONS + 1
