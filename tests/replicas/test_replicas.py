@@ -11,6 +11,7 @@ from tests.replicas.chaos import Chaos, chaos
 pytestmark = pytest.mark.service
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "proxy",
     [
