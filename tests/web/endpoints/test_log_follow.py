@@ -473,6 +473,8 @@ async def follow_over_many_connections(service: Service, draw: random.Random) ->
     last = None
     while not events or events[-1].name != "end":
         async with open_event_stream(service, FOLLOW, last_event_id=last) as stream:
+            if stream.status == 204:  # the connection has broken between the last line and the end
+                break
             for _ in range(draw.choice((0, 1, 3, 40))):
                 if (event := await stream.next()) is None:
                     break
