@@ -137,6 +137,19 @@ async def test_part_file_is_deleted_if_the_file_is_there(
     assert content(to) == frames
 
 
+async def test_part_file_that_cannot_be_deleted_is_no_error(
+    serve: Serve, make_job: MakeJob, tmp_path: Path
+) -> None:
+    frames = make_sequence(make_job, 2)
+    service, to = await serve(), tmp_path / "to"
+    await download(service, to)
+    (to / "beauty.0001.exr.part").symlink_to("nothing")
+    (to / "beauty.0002.exr.part").mkdir()
+    results = await download(service, to)
+    assert [result.skipped for result in results] == [True, True]
+    assert content(to) == frames
+
+
 async def test_empty_part_file_is_deleted_if_the_file_is_there(
     serve: Serve, make_job: MakeJob, tmp_path: Path
 ) -> None:

@@ -243,14 +243,11 @@ def belongs_to(paths: PartPaths, source: Source) -> bool:
 def remove_leftovers(paths: PartPaths, source: Source) -> None:
     """Delete what an earlier run received of a file that is complete by now, unless a process is using it.
 
-    A part file that has bytes, but no record of the same file, may be another program's.
+    A part file that has bytes, but no record of the same file, may be another program's. One that cannot be
+    deleted stays: the download has succeeded.
     """
-    try:
-        is_own = not paths.part.lstat().st_size or belongs_to(paths, source)
-    except FileNotFoundError:
-        return
-    if is_own:
-        with suppress(DownloadError):
+    with suppress(DownloadError, OSError):
+        if not paths.part.lstat().st_size or belongs_to(paths, source):
             PartFile(paths, source).remove()
 
 
