@@ -139,7 +139,7 @@ def test_error_of_aerender_is_that_of_the_job_and_the_next_attempt_ends_well(
     assert render("title", at_end=FAILURE)[0] == 3
     assert failed_record(jobs_root, "title")["error"] == "After Effects error: a layer is missing."
     log = jobs_root / "title" / "render.log"
-    wait_for(lambda: "aerender Error: " in log.read_text().splitlines()[-1])
+    wait_for(lambda: log.exists() and "aerender Error: " in log.read_text().rstrip().rpartition("\n")[2])
     assert log.read_text().startswith("PROGRESS:  Start: 0:00:00:00\n")
     assert render("title")[0] == 0
     assert (record(jobs_root, "title")["status"], record(jobs_root, "title")["attempt"]) == ("completed", 2)
