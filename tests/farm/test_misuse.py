@@ -180,6 +180,17 @@ def test_second_interrupt_does_not_leave_the_job_unfinished(
     assert read()["status"] == "canceled"
 
 
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Undo nohup(1), which the tests may run under, and the handler of coverage."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("default_signals")
 def test_second_termination_does_not_interrupt_the_end(
     jobs_root: Path, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +212,7 @@ def test_second_termination_does_not_interrupt_the_end(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_job_that_was_canceled_when_its_cancel_is_interrupted_is_no_error(
     jobs_root: Path, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,15 +229,7 @@ def test_job_that_was_canceled_when_its_cancel_is_interrupted_is_no_error(
     assert (read()["status"], end.value.code) == ("canceled", 128 + signal.SIGTERM)
 
 
-@pytest.fixture
-def default_hangup() -> Iterator[None]:
-    """Undo nohup(1), which the tests may run under."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("default_hangup")
+@pytest.mark.usefixtures("default_signals")
 def test_hangup_cancels_the_job(jobs_root: Path, read: Read) -> None:
     with pytest.raises(SystemExit) as end, create(jobs_root):
         signal.raise_signal(signal.SIGHUP)

@@ -58,7 +58,7 @@ async def test_last_lines_are_read_after_the_command_has_exited(jobs_root: Path)
 async def test_ignored_signal_does_not_cancel(jobs_root: Path, number: signal.Signals) -> None:
     before = signal.signal(number, signal.SIG_IGN)  # as nohup, and as a shell does for a command with &
     try:
-        process = await start(jobs_root, *python("input()"))
+        process = await start(jobs_root, *python("import time; time.sleep(60)"))
     finally:
         signal.signal(number, before)
     await until(lambda: record(jobs_root).get("status") == "rendering")

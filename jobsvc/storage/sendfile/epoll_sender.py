@@ -147,9 +147,9 @@ class EpollSender:
             close(active.sender)
 
     def _deactivate(self, active: _ActiveSend) -> None:
-        del self._active[active.fd]
         self._epoll.unregister(active.fd)
         active.sender.cork(0)
+        del self._active[active.fd]
 
     # On the event loop
 
