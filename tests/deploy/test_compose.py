@@ -32,6 +32,8 @@ FILM: Final = b"a film" * 1000
 COUNTED: Final = 'jobsvc_requests_total{code="200",method="GET",route="/api/jobs/{id}"}'
 START_TIMEOUT_S: Final = 40.0
 LIST_BUDGET: Final = 50
+ROOT_CERTIFICATE: Final = "caddy/caddy/pki/authorities/local/root.crt"
+"""Caddy writes it when it starts."""
 CADDY_OPTIONS: Final = "{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n"
 
 
@@ -172,7 +174,7 @@ def topology(services: dict[str, Any], tmp_path: Path) -> Iterator[Topology]:
             running.enter_context(replica.running())
             wait_until(partial(_is_serving, replica.output), START_TIMEOUT_S)
         running.enter_context(made.process("caddy", **site).running())
-        wait_until((tmp_path / "caddy/caddy/pki/authorities/local/root.crt").exists, START_TIMEOUT_S)
+        wait_until(partial(_is_written, tmp_path / ROOT_CERTIFICATE), START_TIMEOUT_S)
         yield made
 
 
@@ -203,9 +205,13 @@ def _is_serving(output: Path) -> bool:
     return b'"serving"' in output.read_bytes()
 
 
+def _is_written(certificate: Path) -> bool:
+    return certificate.exists() and certificate.read_bytes().endswith(b"-----END CERTIFICATE-----\n")
+
+
 def _session(topology: Topology) -> aiohttp.ClientSession:
-    root = topology.folder / "caddy/caddy/pki/authorities/local/root.crt"
-    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=root))
+    context = ssl.create_default_context(cafile=topology.folder / ROOT_CERTIFICATE)
+    connector = aiohttp.TCPConnector(ssl=context)
     return aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Bearer {topology.token}"})
 
 
