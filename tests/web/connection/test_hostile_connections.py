@@ -26,7 +26,6 @@ EACH = 8
 """Connections of each kind."""
 
 
-@pytest.mark.alone
 async def test_other_owners_and_revocation_work_during_an_attack(
     serve: Serve,
     make_job: MakeJob,
