@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.eventually import wait_until
 from tests.programs import npm
 from tests.programs.external_programs import needs
 
@@ -100,16 +100,9 @@ def record(jobs_root: Path, job_id: str) -> dict[str, Any]:
     return dict(json.loads((jobs_root / job_id / "status.json").read_bytes()))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait for what is written while nexrender exits."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def failed_record(jobs_root: Path, job_id: str) -> dict[str, Any]:
-    wait_for(lambda: record(jobs_root, job_id)["status"] == "failed")
+    """Wait for the record, which is written while nexrender exits."""
+    wait_until(lambda: record(jobs_root, job_id)["status"] == "failed", 30)
     return record(jobs_root, job_id)
 
 
@@ -139,7 +132,9 @@ def test_error_of_aerender_is_that_of_the_job_and_the_next_attempt_ends_well(
     assert render("title", at_end=FAILURE)[0] == 3
     assert failed_record(jobs_root, "title")["error"] == "After Effects error: a layer is missing."
     log = jobs_root / "title" / "render.log"
-    wait_for(lambda: log.exists() and "aerender Error: " in log.read_text().rstrip().rpartition("\n")[2])
+    wait_until(
+        lambda: log.exists() and "aerender Error: " in log.read_text().rstrip().rpartition("\n")[2], 30
+    )
     assert log.read_text().startswith("PROGRESS:  Start: 0:00:00:00\n")
     assert render("title")[0] == 0
     assert (record(jobs_root, "title")["status"], record(jobs_root, "title")["attempt"]) == ("completed", 2)

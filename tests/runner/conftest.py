@@ -15,6 +15,19 @@ BPY_PYTHON: Final = os.environ.get("JOBSVC_TEST_BPY", "")
 """A Python that has bpy: an absolute path."""
 
 
+def scene(*, samples: int, size: int, frames: int) -> str:
+    """Return a script that sets up the scene of Blender: `frames` images of `size` by `size` pixels."""
+    return f"""
+import bpy
+scene = bpy.context.scene
+scene.render.engine = "CYCLES"
+scene.cycles.samples = {samples}
+scene.cycles.use_denoising = False
+scene.render.resolution_x = scene.render.resolution_y = {size}
+scene.frame_end = {frames}
+"""
+
+
 @pytest.fixture
 def add_on(tmp_path: Path, jobs_root: Path) -> dict[str, str]:
     """Install the add-on as its page says. Returns the environment for Blender."""

@@ -13,21 +13,15 @@ import pytest
 
 from tests.conftest import Serve
 from tests.programs.external_programs import needs
-from tests.runner.conftest import ADD_ON, BPY_PYTHON
+from tests.runner.conftest import ADD_ON, BPY_PYTHON, scene
 
 ENABLE: Final = """
 import bpy, addon_utils
 bpy.ops.wm.read_factory_settings()
 addon_utils.enable("jobsvc_blender")
 """
-SCENE: Final = """
-import bpy, os
-scene = bpy.context.scene
-scene.render.engine = "CYCLES"
-scene.cycles.samples = 1
-scene.cycles.use_denoising = False
-scene.render.resolution_x = scene.render.resolution_y = 16
-scene.frame_end = 2
+SCENE: Final = f"""{scene(samples=1, size=16, frames=2)}
+import os
 scene.render.filepath = "//own/"
 """
 SHOW_PATH: Final = 'print(f"path: {scene.render.filepath}")'

@@ -19,19 +19,11 @@ import pytest
 from tests.conftest import Serve
 from tests.programs.external_programs import needs
 from tests.programs.service_runner import Service
-from tests.runner.conftest import BPY_PYTHON
+from tests.runner.conftest import BPY_PYTHON, scene
 
 ROOT: Final = Path(__file__).parents[2]
 OPENJD_TEMPLATE: Final = ROOT / "docs" / "integrations" / "openjd" / "render.yaml"
-SCENE: Final = """
-import bpy
-scene = bpy.context.scene
-scene.render.engine = "CYCLES"
-scene.cycles.samples = 64
-scene.cycles.use_denoising = False
-scene.render.resolution_x = scene.render.resolution_y = 160
-scene.frame_end = 4
-"""
+SCENE: Final = scene(samples=64, size=160, frames=4)
 STILL: Final = """
 import bpy
 scene = bpy.context.scene

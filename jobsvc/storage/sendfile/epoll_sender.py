@@ -149,7 +149,7 @@ class EpollSender:
     def _deactivate(self, active: _ActiveSend) -> None:
         self._epoll.unregister(active.fd)
         active.sender.cork(0)
-        del self._active[active.fd]
+        del self._active[active.fd]  # last: once nothing is active, the sockets may be closed
 
     # On the event loop
 

@@ -8,7 +8,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,6 +17,7 @@ from jobsvc.client.download.local.part_file import PartFile, part_paths
 from jobsvc.client.download.source import file_source
 from tests.client.download.job_downloads import client, content, download, make_sequence, make_two_outputs
 from tests.conftest import MakeJob, Serve, put
+from tests.programs.service_runner import Service
 
 FILM = os.urandom(100_000)
 
@@ -117,14 +118,26 @@ async def test_files_of_an_earlier_run_are_left_as_they_are(
     assert content(tmp_path / "to") == frames
 
 
-@pytest.mark.parametrize("etag", [None, '"older"'])
-async def test_part_file_is_deleted_if_the_file_is_there(
-    serve: Serve, make_job: MakeJob, tmp_path: Path, etag: str | None
-) -> None:
-    """Another program may have copied it: a part of this version, or of an older one, would stay forever."""
+class Downloaded(NamedTuple):
+    """Two frames that were downloaded before."""
+
+    service: Service
+    to: Path
+    frames: dict[str, bytes]
+
+
+@pytest.fixture
+async def downloaded(serve: Serve, make_job: MakeJob, tmp_path: Path) -> Downloaded:
     frames = make_sequence(make_job, 2)
     service, to = await serve(), tmp_path / "to"
     await download(service, to)
+    return Downloaded(service, to, frames)
+
+
+@pytest.mark.parametrize("etag", [None, '"older"'])
+async def test_part_file_is_deleted_if_the_file_is_there(downloaded: Downloaded, etag: str | None) -> None:
+    """Another program may have copied it: a part of this version, or of an older one, would stay forever."""
+    service, to, frames = downloaded
     with client(service) as own:
         file = await asyncio.to_thread(lambda: next(iter(own.files("job-1"))))
     source = file_source(file)
@@ -138,11 +151,9 @@ async def test_part_file_is_deleted_if_the_file_is_there(
 
 
 async def test_part_file_that_cannot_be_deleted_is_no_error(
-    serve: Serve, make_job: MakeJob, tmp_path: Path
+    downloaded: Downloaded,
 ) -> None:
-    frames = make_sequence(make_job, 2)
-    service, to = await serve(), tmp_path / "to"
-    await download(service, to)
+    service, to, frames = downloaded
     (to / "beauty.0001.exr.part").symlink_to("nothing")
     (to / "beauty.0002.exr.part").mkdir()
     results = await download(service, to)
@@ -151,22 +162,18 @@ async def test_part_file_that_cannot_be_deleted_is_no_error(
 
 
 async def test_empty_part_file_is_deleted_if_the_file_is_there(
-    serve: Serve, make_job: MakeJob, tmp_path: Path
+    downloaded: Downloaded,
 ) -> None:
-    frames = make_sequence(make_job, 2)
-    service, to = await serve(), tmp_path / "to"
-    await download(service, to)
+    service, to, frames = downloaded
     (to / "beauty.0001.exr.part").touch()
     await download(service, to)
     assert content(to) == frames
 
 
 async def test_part_file_of_another_program_stays_if_the_file_is_there(
-    serve: Serve, make_job: MakeJob, tmp_path: Path
+    downloaded: Downloaded,
 ) -> None:
-    make_sequence(make_job, 2)
-    service, to = await serve(), tmp_path / "to"
-    await download(service, to)
+    service, to, _ = downloaded
     (to / "beauty.0001.exr.part").write_bytes(b"of a browser")
     await download(service, to)
     assert (to / "beauty.0001.exr.part").read_bytes() == b"of a browser"

@@ -306,7 +306,7 @@ async def test_invalid_content_length_is_an_error() -> None:
 
 
 async def test_invalid_chunk_after_others_ends_the_read() -> None:
-    """After the timeout: aiohttp 3.14 does not report it to who reads the body."""
+    """After the timeout: aiohttp 3.14 does not report it to the reader of the body."""
     async with (
         prepared(CHUNKED + b"1\r\na\r\n", then="hold") as server,
         transport_to(server.port, timeout_s=3) as sender,

@@ -93,8 +93,9 @@ class Bench:
 
 @pytest.fixture
 def disk(request: pytest.FixtureRequest) -> Iterator[StorageExecutor]:
-    """An executor with a long deadline, because a busy disk is slow; a test of a hanging one sets its own:
-    seconds after which storage counts as hanging.
+    """An executor with a long deadline, because a busy disk is slow.
+
+    A test of a hanging disk passes the seconds after which storage counts as hanging.
     """
     disk = StorageExecutor(background_deadline=getattr(request, "param", 20))
     yield disk
